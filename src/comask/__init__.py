@@ -1,0 +1,1 @@
+"""comask: federated Adam with one shared sparse mask, counted in real bytes."""
