@@ -8,6 +8,7 @@ ComaskError
 ├── NonFiniteError (ValueError)       NaN or infinity where a finite number is needed; `.position` says where
 ├── RefusedUpdateError                a decoded update that a server must not add; `.reason` is one word for counting
 ├── DataNotFoundError                 a data set that is in none of the places looked at
+├── DamagedDataError (ValueError)     a data file that is not, byte for byte, what it should be
 ├── CheckpointError                   a checkpoint that is damaged or belongs to another run
 ├── WorkerError                       a simulation worker died or raised
 └── MissingExtraError (ImportError)   an optional dependency is not installed; says what to install
@@ -86,6 +87,10 @@ class RefusedUpdateError(ComaskError):
 
 class DataNotFoundError(ComaskError):
     """A data set that is in none of the places looked at."""
+
+
+class DamagedDataError(ComaskError, ValueError):
+    """A data file that is not, byte for byte, what it should be."""
 
 
 class CheckpointError(ComaskError):

@@ -1,0 +1,18 @@
+"""Data sets, and the rules that divide them among clients."""
+
+from comask.data.dataset import Dataset, Federation, Task
+from comask.data.load import DATASETS, load_dataset
+from comask.data.partition import PARTITIONS, class_table, make_federation, parse_partition, sample_labels
+
+__all__ = [
+    "DATASETS",
+    "PARTITIONS",
+    "Dataset",
+    "Federation",
+    "Task",
+    "class_table",
+    "load_dataset",
+    "make_federation",
+    "parse_partition",
+    "sample_labels",
+]

@@ -50,7 +50,9 @@ class Dataset:
             ("test", self.test_inputs, self.test_targets),
         ):
             if len(inputs) != len(targets):
-                raise ConfigError(f"Dataset {self.name!r}: {part} has {len(inputs)} inputs and {len(targets)} targets.")
+                raise ConfigError(
+                    f"Dataset {self.name!r}: {part} has {len(inputs)} inputs and {len(targets)} targets."
+                )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
