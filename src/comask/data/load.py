@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from comask.data import fashion_mnist
+from comask.data import cifar10, fashion_mnist, shakespeare, svhn
 from comask.data.dataset import Dataset
 from comask.data.places import VARIABLE, Download, Place, cache_folder, fetch, places
 from comask.errors import DataNotFoundError, MissingExtraError, UnknownNameError
@@ -44,6 +44,22 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
             system=("/usr/share/datasets/fashion-mnist", "/usr/local/share/datasets/fashion-mnist"),
             downloads=fashion_mnist.DOWNLOADS,
             hint="On Debian and Ubuntu: apt-get install dataset-fashion-mnist.",
+        ),
+        "cifar10": Source(
+            read=cifar10.read_cifar10,
+            files=f"the six .bin files, {cifar10.ARCHIVE} or cifar10_train.npz with cifar10_test.npz",
+            subfolders=(cifar10.ARCHIVE_FOLDER,),
+            downloads=cifar10.DOWNLOADS,
+        ),
+        "svhn": Source(
+            read=svhn.read_svhn,
+            files=f"train_32x32.mat with test_32x32.mat, or {svhn.HEAD_FILE}",
+            downloads=svhn.DOWNLOADS,
+        ),
+        "shakespeare": Source(
+            read=shakespeare.read_shakespeare,
+            files=f"{shakespeare.TEXT_FILE} or {shakespeare.SPEAKERS_FILE}",
+            downloads=shakespeare.DOWNLOADS,
         ),
     }
 )
