@@ -1,0 +1,25 @@
+"""The wire format: updates to bytes and back, and what the bytes are made of. Needs numpy and numba, not torch."""
+
+from comask.wire.codec import CODECS, Codec
+from comask.wire.container import MAX_STREAMS, BlockInfo, PayloadInfo, decode, encode, inspect
+from comask.wire.indices import INDEX_CODINGS
+from comask.wire.rules import RULES
+from comask.wire.update import Block, ParamLayout, Update
+from comask.wire.values import VALUE_CODINGS
+
+__all__ = [
+    "CODECS",
+    "INDEX_CODINGS",
+    "MAX_STREAMS",
+    "RULES",
+    "VALUE_CODINGS",
+    "Block",
+    "BlockInfo",
+    "Codec",
+    "ParamLayout",
+    "PayloadInfo",
+    "Update",
+    "decode",
+    "encode",
+    "inspect",
+]

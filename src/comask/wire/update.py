@@ -29,8 +29,12 @@ class Block:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.dtype != np.float32:
-            raise ConfigError(f"Block.values must be a (streams, k) float32 array, got shape {self.values.shape} {self.values.dtype}.")
-        if self.indices is not None and (self.indices.dtype != np.uint32 or self.indices.shape != self.values.shape[1:]):
+            raise ConfigError(
+                f"Block.values must be a (streams, k) float32 array, got shape {self.values.shape} {self.values.dtype}."
+            )
+        if self.indices is not None and (
+            self.indices.dtype != np.uint32 or self.indices.shape != self.values.shape[1:]
+        ):
             raise ConfigError(
                 f"Block.indices must be uint32 of shape ({self.values.shape[1]},) to match values {self.values.shape}, "
                 f"got {self.indices.dtype} of shape {self.indices.shape}."
@@ -74,12 +78,18 @@ class Update:
         if not 1 <= self.dim <= MAX_DIM:
             raise ConfigError(f"Update.dim must be in 1..{MAX_DIM}, got {self.dim}.")
         if self.buffers.ndim != 1 or self.buffers.dtype != np.float32:
-            raise ConfigError(f"Update.buffers must be a 1-D float32 array, got shape {self.buffers.shape} {self.buffers.dtype}.")
+            raise ConfigError(
+                f"Update.buffers must be a 1-D float32 array, got shape {self.buffers.shape} {self.buffers.dtype}."
+            )
         for position, block in enumerate(self.blocks):
             if block.indices is None and block.num_kept != self.dim:
-                raise ConfigError(f"Block {position} is dense and must hold {self.dim} values a stream, got {block.num_kept}.")
+                raise ConfigError(
+                    f"Block {position} is dense and must hold {self.dim} values a stream, got {block.num_kept}."
+                )
             if block.num_kept > self.dim:
-                raise ConfigError(f"Block {position} keeps {block.num_kept} positions of a vector of {self.dim}.")
+                raise ConfigError(
+                    f"Block {position} keeps {block.num_kept} positions of a vector of {self.dim}."
+                )
 
     @property
     def num_streams(self) -> int:
@@ -101,7 +111,9 @@ class ParamLayout:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.shapes) or len(set(self.names)) != len(self.names):
-            raise ConfigError(f"ParamLayout needs one shape for each of its unique names, got {len(self.names)} names and {len(self.shapes)} shapes.")
+            raise ConfigError(
+                f"ParamLayout needs one shape for each of its unique names, got {len(self.names)} names and {len(self.shapes)} shapes."
+            )
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -1,0 +1,263 @@
+"""Updates to bytes and back: `encode`, `decode`, `inspect`. The format is described in `docs/format/v1.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comask.errors import ConfigError, PayloadError, UnknownNameError
+from comask.kernels import bits
+from comask.wire.codec import AUTO, Codec, get_codec
+from comask.wire.header import VARINT_LIMIT, BlockHeader, Header, read_header, seal, write_header
+from comask.wire.indices import INDEX_CODINGS, Prepared
+from comask.wire.update import Block, ParamLayout, Update
+from comask.wire.values import VALUE_CODINGS
+
+MAX_STREAMS = 16
+"""How many blocks, and how many streams in them, `decode` accepts unless told otherwise."""
+
+
+def encode(update: Update, codec: Codec | str = "exact", *, layout: ParamLayout | None = None) -> bytes:
+    """Turn an update into a payload.
+
+    The same update, codec and layout give the same bytes on every machine.
+
+    Args:
+        update: The update. Its float32 values may be anything, NaN included, as far as the value coding can hold them.
+        codec: A `Codec`, or the name of a preset.
+        layout: Names and shapes of the tensors in the flat vector. If given, the payload carries its fingerprint, and
+            only a receiver with the same layout can decode it.
+
+    Returns:
+        The payload. A block that keeps every position is sent as dense, and comes back with `indices=None`.
+
+    Raises:
+        UnknownNameError: If the codec names a coding that does not exist.
+        ConfigError: If the update's positions are not strictly increasing and below its dimension, if the layout has
+            another dimension, or if a value is too large for its coding.
+    """
+    codec = get_codec(codec)
+    if layout is not None and layout.dim != update.dim:
+        raise ConfigError(f"layout has {layout.dim} entries, the update has {update.dim}.")
+    if not 0 <= update.round < VARINT_LIMIT:
+        raise ConfigError(f"Update.round must be in 0..2**63 - 1, got {update.round}.")
+    sections = [update.buffers.astype("<f4", copy=False).tobytes()]
+    headers = []
+    first_stream = 0
+    for block in update.blocks:
+        coding, prepared = _prepare_indices(block, update.dim, codec)
+        names = [codec.value_coding(first_stream + row) for row in range(block.num_streams)]
+        codings = [_look_up(VALUE_CODINGS, name, "value coding") for name in names]
+        values = [
+            each.encode(np.ascontiguousarray(row)) for each, row in zip(codings, block.values, strict=True)
+        ]
+        numbers, lengths = tuple(each.number for each in codings), tuple(map(len, values))
+        headers.append(BlockHeader(coding, block.num_kept, prepared.size, numbers, lengths))
+        sections += [prepared.write(), *values]
+        first_stream = streams.stop
+    fingerprint = None if layout is None else layout.fingerprint
+    header = Header(update.dim, update.round, fingerprint, update.buffers.size, tuple(headers))
+    return seal(b"".join([write_header(header), *sections]))
+
+
+def decode(
+    payload: bytes | bytearray | memoryview,
+    *,
+    dim: int,
+    layout: ParamLayout | None = None,
+    max_streams: int = MAX_STREAMS,
+) -> Update:
+    """Turn a payload into an update, or refuse it.
+
+    Whatever the bytes, this returns a valid update or raises PayloadError. It allocates at most
+    `8 * dim * max_streams` bytes plus a small multiple of the payload's length, and takes time in proportion.
+
+    Args:
+        payload: The bytes of one payload, all of them.
+        dim: The length of the receiver's flat vector.
+        layout: The receiver's layout: needed for payloads that carry a fingerprint.
+        max_streams: Refuse payloads with more blocks, or more streams, than this.
+
+    Returns:
+        The update. Its arrays are its own. Values are as sent: a receiver that must not add NaN has to look.
+
+    Raises:
+        PayloadError: If the bytes break a rule of the format; `.rule` names it.
+        ConfigError: If `layout` does not have `dim` entries.
+    """
+    if layout is not None and layout.dim != dim:
+        raise ConfigError(f"layout has {layout.dim} entries, dim is {dim}.")
+    data = memoryview(payload).cast("B")
+    header, at = read_header(data)
+    _check_receiver(header, dim, layout, max_streams)
+    buffers = np.frombuffer(data[at : at + 4 * header.num_buffers], "<f4").astype(np.float32)
+    at += 4 * header.num_buffers
+    blocks = []
+    for block in header.blocks:
+        blocks.append(_decode_block(block, data[at:], dim))
+        at += block.index_bytes + sum(block.value_bytes)
+    return Update(dim, tuple(blocks), buffers, header.round)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInfo:
+    """What one block of a payload is made of.
+
+    Attributes:
+        indices: The index coding's name.
+        num_kept: How many positions it keeps.
+        mask_bytes: Length of the index section.
+        values: The value codings' names, one a stream.
+        value_bytes: Length of each value section.
+    """
+
+    indices: str
+    num_kept: int
+    mask_bytes: int
+    values: tuple[str, ...]
+    value_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadInfo:
+    """What a payload is made of. The four byte counts sum to `total_bytes`.
+
+    Attributes:
+        round: The round it belongs to.
+        dim: Length of the flat vector.
+        fingerprint: The layout's fingerprint, or None.
+        blocks: The blocks, in order.
+        mask_bytes: Bytes that say which positions are kept.
+        value_bytes: Bytes that hold the kept values.
+        buffer_bytes: Bytes that hold buffers.
+        overhead_bytes: Header and checksum.
+        total_bytes: The payload's length.
+    """
+
+    round: int
+    dim: int
+    fingerprint: bytes | None
+    blocks: tuple[BlockInfo, ...]
+    mask_bytes: int
+    value_bytes: int
+    buffer_bytes: int
+    overhead_bytes: int
+    total_bytes: int
+
+
+def inspect(payload: bytes | bytearray | memoryview) -> PayloadInfo:
+    """Say what a payload is made of, without decoding its sections.
+
+    Raises:
+        PayloadError: If the frame or the header breaks a rule. The sections are not looked into.
+    """
+    data = memoryview(payload).cast("B")
+    header, _ = read_header(data)
+    index_names = {coding.number: name for name, coding in INDEX_CODINGS.items()}
+    value_names = {coding.number: name for name, coding in VALUE_CODINGS.items()}
+    blocks = tuple(
+        BlockInfo(
+            _by_number(index_names, block.index_coding, "index-coding"),
+            block.num_kept,
+            block.index_bytes,
+            tuple(_by_number(value_names, number, "value-coding") for number in block.value_codings),
+            block.value_bytes,
+        )
+        for block in header.blocks
+    )
+    return PayloadInfo(
+        round=header.round,
+        dim=header.dim,
+        fingerprint=header.fingerprint,
+        blocks=blocks,
+        mask_bytes=sum(block.mask_bytes for block in blocks),
+        value_bytes=sum(sum(block.value_bytes) for block in blocks),
+        buffer_bytes=4 * header.num_buffers,
+        overhead_bytes=len(data) - header.section_bytes,
+        total_bytes=len(data),
+    )
+
+
+class _Coding(Protocol):
+    @property
+    def number(self) -> int: ...
+
+
+_AnyCoding = TypeVar("_AnyCoding", bound=_Coding)
+_Row = TypeVar("_Row")
+
+
+def _look_up(table: Mapping[str, _AnyCoding], name: str, kind: str) -> _AnyCoding:
+    if name not in table:
+        raise UnknownNameError(kind, name, table)
+    return table[name]
+
+
+def _by_number(table: Mapping[int, _Row], number: int, rule: str) -> _Row:
+    if number not in table:
+        raise PayloadError(
+            rule, f"There is no {rule.replace('-', ' ')} number {number}; there are {sorted(table)}."
+        )
+    return table[number]
+
+
+def _prepare_indices(block: Block, dim: int, codec: Codec) -> tuple[int, Prepared]:
+    """Return the number of the coding to use, and the section."""
+    if block.indices is None:
+        return INDEX_CODINGS["dense"].number, Prepared(0, bytes)
+    indices = np.ascontiguousarray(block.indices)
+    place = bits.first_misplaced(indices, dim)
+    if place >= 0:
+        raise ConfigError(
+            f"indices[{place}] is {indices[place]}; indices must be strictly increasing and below {dim}."
+        )
+    names = INDEX_CODINGS if codec.indices == AUTO else (codec.indices,)
+    codings = [_look_up(INDEX_CODINGS, name, "index coding") for name in names]
+    choices = [
+        (coding.number, prepared)
+        for coding in codings
+        if (prepared := coding.prepare(indices, dim)) is not None
+    ]
+    if not choices:
+        raise ConfigError(f"Index coding {codec.indices!r} cannot express {indices.size} positions of {dim}.")
+    return min(choices, key=lambda choice: (choice[1].size, choice[0]))
+
+
+def _check_receiver(header: Header, dim: int, layout: ParamLayout | None, max_streams: int) -> None:
+    if header.dim != dim:
+        raise PayloadError("dim", f"The payload is for {header.dim} parameters, the receiver has {dim}.")
+    if header.fingerprint is not None:
+        if layout is None:
+            raise PayloadError(
+                "layout", "The payload was coded with a layout, and decode was called without one."
+            )
+        if layout.fingerprint != header.fingerprint:
+            raise PayloadError(
+                "layout",
+                f"The payload was coded with layout {header.fingerprint.hex()}, the receiver's is {layout.fingerprint.hex()}.",
+            )
+    if max(len(header.blocks), header.num_streams) > max_streams:
+        raise PayloadError(
+            "streams",
+            f"The payload has {header.num_streams} streams in {len(header.blocks)} blocks, the receiver allows {max_streams}.",
+        )
+
+
+def _decode_block(header: BlockHeader, sections: memoryview, dim: int) -> Block:
+    if header.num_kept > dim:
+        raise PayloadError("kept", f"A block keeps {header.num_kept} of {dim} positions.")
+    index_codings = {coding.number: coding for coding in INDEX_CODINGS.values()}
+    value_codings = {coding.number: coding for coding in VALUE_CODINGS.values()}
+    coding = _by_number(index_codings, header.index_coding, "index-coding")
+    codings = [_by_number(value_codings, number, "value-coding") for number in header.value_codings]
+    indices = coding.decode(sections[: header.index_bytes], header.num_kept, dim)
+    values: NDArray[np.float32] = np.empty((len(codings), header.num_kept), np.float32)
+    at = header.index_bytes
+    for row, (each, length) in enumerate(zip(codings, header.value_bytes, strict=True)):
+        values[row] = each.decode(sections[at : at + length], header.num_kept)
+        at += length
+    return Block(indices, values)

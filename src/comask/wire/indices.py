@@ -1,0 +1,147 @@
+"""Index codings: how a block says which positions it keeps. Sections "Index codings" of `docs/format/v1.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comask.errors import PayloadError
+from comask.kernels import bits, golomb
+
+Indices = NDArray[np.uint32]
+GROUP = 1 << 16
+"""Positions in one group of a `rice` section: what can be decoded on its own."""
+
+_GROUP_LENGTH_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An index section that has been sized and not yet written."""
+
+    size: int
+    write: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCoding:
+    """One row of `INDEX_CODINGS`.
+
+    Attributes:
+        number: What stands for it in a payload.
+        prepare: From the positions (shape `(k,)`, strictly increasing, below `dim`) and `dim` to a section of exactly known
+            size; None where the coding cannot express them.
+        decode: From the section, `k` and `dim` to the positions, or None for all of them. It raises PayloadError for
+            anything that `prepare` would not write, as far as the format calls the coding canonical.
+    """
+
+    number: int
+    prepare: Callable[[Indices, int], Prepared | None]
+    decode: Callable[[memoryview, int, int], Indices | None]
+
+
+def _prepare_dense(indices: Indices, dim: int) -> Prepared | None:
+    return Prepared(0, bytes) if indices.size == dim else None
+
+
+def _decode_dense(section: memoryview, k: int, dim: int) -> None:
+    if k != dim:
+        raise PayloadError("kept", f"A dense block keeps all {dim} positions, this one says {k}.")
+    _check_length(section, 0, "dense")
+
+
+def _prepare_bitmap(indices: Indices, dim: int) -> Prepared:
+    size = (dim + 7) // 8
+
+    def write() -> bytes:
+        out = np.zeros(size, np.uint8)
+        bits.set_bits(indices, out)
+        return out.tobytes()
+
+    return Prepared(size, write)
+
+
+def _decode_bitmap(section: memoryview, k: int, dim: int) -> Indices:
+    _check_length(section, (dim + 7) // 8, "bitmap")
+    if dim % 8 and section[-1] >> dim % 8:
+        raise PayloadError(
+            "index-padding", f"The last byte of a bitmap of {dim} positions is {section[-1]:#04x}."
+        )
+    indices = np.empty(k, np.uint32)
+    found = bits.find_bits(np.frombuffer(section, np.uint8), indices)
+    if found != k:
+        raise PayloadError("index-count", f"The bitmap has {found} bits set, the block keeps {k} positions.")
+    return indices
+
+
+def _prepare_rice(indices: Indices, _dim: int) -> Prepared:
+    groups = [indices[start : start + GROUP] for start in range(0, indices.size, GROUP)]
+    before = [-1, *(int(group[-1]) for group in groups[:-1])]
+    parameters = [np.empty(-(-group.size // golomb.CHUNK), np.uint8) for group in groups]
+    lengths = [(golomb.plan(*planned) + 7) // 8 for planned in zip(groups, before, parameters, strict=True)]
+
+    def write() -> bytes:
+        directory = np.array(lengths[:-1], "<u4").tobytes()
+        out = [np.empty(length, np.uint8) for length in lengths]
+        for written in zip(groups, before, parameters, out, strict=True):
+            golomb.encode(*written)
+        return b"".join([directory, *(group.tobytes() for group in out)])
+
+    return Prepared(_GROUP_LENGTH_BYTES * max(len(groups) - 1, 0) + sum(lengths), write)
+
+
+def _decode_rice(section: memoryview, k: int, dim: int) -> Indices:
+    num_groups = -(-k // GROUP)
+    at = _GROUP_LENGTH_BYTES * max(num_groups - 1, 0)
+    # A gap takes at least one bit: refuse before room for k positions is made.
+    if len(section) < at + (k + 7) // 8 or (k == 0 and len(section)):
+        raise PayloadError(
+            "index-length", f"A rice section for {k} positions cannot have {len(section)} bytes."
+        )
+    lengths = np.frombuffer(section[:at], "<u4").astype(np.int64)
+    last_length = len(section) - at - int(lengths.sum())
+    if last_length < 0:
+        raise PayloadError(
+            "index-length", f"The groups of a rice section have {-last_length} bytes more than the section."
+        )
+    indices = np.empty(k, np.uint32)
+    before = -1
+    for group, length in enumerate([*lengths.tolist(), last_length][:num_groups]):
+        out = indices[group * GROUP : (group + 1) * GROUP]
+        status = golomb.decode(np.frombuffer(section[at : at + length], np.uint8), before, dim, out)
+        if status != golomb.OK:
+            rule, reason = _RICE_FAULTS[status]
+            raise PayloadError(rule, f"Group {group} of a rice section {reason}.")
+        before = int(out[-1])
+        at += length
+    return indices
+
+
+_RICE_FAULTS = {
+    golomb.TRUNCATED: ("index-length", "ends before its last position"),
+    golomb.BAD_PARAMETER: ("rice-parameter", f"has a parameter above {golomb.MAX_PARAMETER}"),
+    golomb.OUT_OF_RANGE: ("index-range", "has a position at or beyond the dimension"),
+    golomb.TRAILING: ("index-length", "has bytes after its last position"),
+    golomb.BAD_PADDING: ("index-padding", "has bits set after its last position"),
+}
+
+
+def _check_length(section: memoryview, needed: int, name: str) -> None:
+    if len(section) != needed:
+        raise PayloadError(
+            "index-length", f"This {name} section must have {needed} bytes, it has {len(section)}."
+        )
+
+
+INDEX_CODINGS: Mapping[str, IndexCoding] = MappingProxyType(
+    {
+        "dense": IndexCoding(0, _prepare_dense, _decode_dense),
+        "bitmap": IndexCoding(1, _prepare_bitmap, _decode_bitmap),
+        "rice": IndexCoding(2, _prepare_rice, _decode_rice),
+    }
+)
+"""The index codings, by name, in the order of their numbers."""
