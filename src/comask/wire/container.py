@@ -50,10 +50,11 @@ def encode(update: Update, codec: Codec | str = "exact", *, layout: ParamLayout 
     first_stream = 0
     for block in update.blocks:
         coding, prepared = _prepare_indices(block, update.dim, codec)
-        names = [codec.value_coding(first_stream + row) for row in range(block.num_streams)]
-        codings = [_look_up(VALUE_CODINGS, name, "value coding") for name in names]
+        streams = range(first_stream, first_stream + block.num_streams)
+        codings = [_look_up(VALUE_CODINGS, codec.value_coding(stream), "value coding") for stream in streams]
         values = [
-            each.encode(np.ascontiguousarray(row)) for each, row in zip(codings, block.values, strict=True)
+            each.encode(np.ascontiguousarray(row), stream)
+            for each, row, stream in zip(codings, block.values, streams, strict=True)
         ]
         numbers, lengths = tuple(each.number for each in codings), tuple(map(len, values))
         headers.append(BlockHeader(coding, block.num_kept, prepared.size, numbers, lengths))
