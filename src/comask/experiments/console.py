@@ -1,0 +1,144 @@
+"""What a person, or a program, sees while rounds go by.
+
+Results go to standard output; progress and messages go to standard error, so that output can be piped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from comask.experiments.runner import Observer, Session
+from comask.simulation.records import RoundRecord
+
+MEGABYTE = 1_000_000
+
+
+@contextmanager
+def watching(*, as_json: bool, label: str = "") -> Iterator[Observer]:
+    """Give the observer that fits where the output goes: JSON if asked for, a bar on a terminal, a headline otherwise."""
+    if as_json:
+        yield JsonLines()
+    elif sys.stderr.isatty():
+        bar = ProgressBar(label)
+        try:
+            yield bar
+        finally:
+            bar.close()
+    else:
+        yield Headlines(label)
+
+
+class JsonLines:
+    """One JSON object a round on standard output, and nothing else there."""
+
+    def __init__(self) -> None:
+        self._run: Mapping[str, Any] = {}
+
+    def started(self, session: Session) -> None:
+        """See `Observer`."""
+        self._run = {"algorithm": session.config.algorithm, "seed": session.config.seed}
+
+    def recorded(self, record: RoundRecord) -> None:
+        """See `Observer`."""
+        print(json.dumps({**self._run, **record.to_json()}), flush=True)  # noqa: T201  # this is the output
+
+
+class Headlines:
+    """Where nobody watches: what runs, and nothing a round."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def started(self, session: Session) -> None:
+        """See `Observer`."""
+        self._console.print(self._label + headline(session), markup=False)
+
+    def recorded(self, record: RoundRecord) -> None:
+        """See `Observer`."""
+
+
+class ProgressBar:
+    """A bar with rounds, accuracy, bytes so far and time left, on standard error."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bytes = 0
+        self._accuracy: float | None = None
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[seen]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+
+    def started(self, session: Session) -> None:
+        """See `Observer`."""
+        self._console.print(self._label + headline(session), markup=False)
+        self._progress.start()
+        self._task = self._progress.add_task(
+            "", total=session.config.rounds, completed=len(session.done), seen=""
+        )
+        for record in session.done:
+            self._see(record)
+        self._show(advance=0)
+
+    def recorded(self, record: RoundRecord) -> None:
+        """See `Observer`."""
+        self._see(record)
+        self._show(advance=1)
+
+    def close(self) -> None:
+        """Leave the bar as it stands and give the terminal back."""
+        self._progress.stop()
+
+    def _see(self, record: RoundRecord) -> None:
+        self._bytes += record.uplink_bytes
+        if record.test_accuracy is not None:
+            self._accuracy = record.test_accuracy
+
+    def _show(self, advance: int) -> None:
+        if self._task is not None:
+            seen = f"accuracy {percent(self._accuracy)}, {megabytes(self._bytes)} up"
+            self._progress.update(self._task, advance=advance, seen=seen)
+
+
+def headline(session: Session) -> str:
+    """Return one line that says what runs, and on what."""
+    config = session.config
+    workers = f"{session.workers} workers" if session.workers else "in process"
+    return (
+        f"{config.algorithm}, seed {config.seed}: {config.model} of {session.parameters:,} parameters on {config.dataset}, "
+        f"{config.clients} clients, {config.partition}; {session.device}, {session.precision} ({session.precision_reason}), {workers}"
+    )
+
+
+def outcome(summary: Mapping[str, Any]) -> str:
+    """Return one line that says what a run has reached."""
+    refused = sum(summary["refused"].values())
+    return (
+        f"{summary['rounds']} rounds: accuracy {percent(summary['test_accuracy'])}, {megabytes(summary['uplink_bytes'])} up, "
+        f"{megabytes(summary['downlink_bytes'])} down, {summary['seconds']:.1f} s"
+        + (f", {refused} uploads refused" if refused else "")
+    )
+
+
+def percent(share: float | None) -> str:
+    """Return a fraction in percent, or a dash."""
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def megabytes(count: float) -> str:
+    """Return bytes in units of a million, with three digits that count."""
+    value = count / MEGABYTE
+    return f"{value:,.0f} MB" if value >= 100 else f"{value:.3g} MB"

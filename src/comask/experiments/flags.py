@@ -1,0 +1,72 @@
+"""Command-line flags made from a settings table, so that a setting is declared once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from comask.experiments.config import merge_options, parse_option
+from comask.experiments.settings import Setting
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="TOML file of settings; flags override it.",
+        rich_help_panel="Settings",
+    ),
+]
+"""The flag that names a configuration file."""
+
+_OptionTexts = Annotated[
+    list[str],
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="NAME=VALUE",
+        help="An option of the algorithm, such as beta1=0.95; ALGORITHM.NAME=VALUE is for one of several. May be repeated.",
+        rich_help_panel="Settings",
+    ),
+]
+
+
+def with_settings(table: Mapping[str, Setting]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one flag for each setting, and `--option`.
+
+    The command's first parameter receives what was given, as `merge` in `comask.experiments.config` takes it; the others
+    are ordinary.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        flags = [_parameter(row) for row in table.values()]
+        flags.append(_keyword("options", _OptionTexts, ()))
+
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            values = {name: given.pop(name) for name in table}
+            values["options"] = merge_options(parse_option(text) for text in given.pop("options"))
+            command(values, **given)
+
+        parameters = [*own, *flags]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+        wrapper.__annotations__ = {item.name: item.annotation for item in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _parameter(row: Setting) -> inspect.Parameter:
+    option = typer.Option(row.flag, help=f"{row.help} Default: {row.fallback}.", rich_help_panel="Settings")
+    return _keyword(row.name, Annotated[row.rule.kind | None, option], None)
+
+
+def _keyword(name: str, annotation: Any, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
