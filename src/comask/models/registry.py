@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 # Model: the class in the file of the same name, and the task it is for.
 _CLASSES: Mapping[str, tuple[str, Task]] = {
     "cnn": ("Cnn", "image"),
+    "vgg11": ("Vgg11", "image"),
+    "resnet18": ("ResNet18", "image"),
+    "logistic": ("Logistic", "image"),
+    "mlp": ("Mlp", "image"),
+    "char_lstm": ("CharLstm", "text"),
 }
 
 
