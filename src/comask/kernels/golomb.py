@@ -23,7 +23,7 @@ PARAMETER_BITS = 6
 MAX_PARAMETER = 62
 """Parameter 0 is modulus 1; odd `p` is modulus `2**((p + 1) / 2)`; even `p` is modulus `3 * 2**(p / 2 - 1)`."""
 
-OK, TRUNCATED, BAD_PARAMETER, OUT_OF_RANGE, BAD_PADDING = range(5)
+OK, TRUNCATED, BAD_PARAMETER, OUT_OF_RANGE, TRAILING, BAD_PADDING = range(6)
 """What `decode` returns."""
 
 _WINDOW = 49
@@ -235,7 +235,7 @@ def decode(data: NDArray[np.uint8], previous: int, dim: int, out: NDArray[np.uin
             return OUT_OF_RANGE
         out[j] = np.uint32(last)
     if (at + 7) >> 3 != data.size:
-        return BAD_PADDING
+        return TRAILING
     if at < end and _window(data, at) != 0:
         return BAD_PADDING
     return OK
