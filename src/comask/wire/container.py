@@ -13,7 +13,7 @@ from comask.errors import ConfigError, PayloadError, UnknownNameError
 from comask.kernels import bits
 from comask.wire.codec import AUTO, Codec, get_codec
 from comask.wire.header import VARINT_LIMIT, BlockHeader, Header, read_header, seal, write_header
-from comask.wire.indices import INDEX_CODINGS, Prepared
+from comask.wire.indices import INDEX_CODINGS, Known, Prepared
 from comask.wire.update import Block, ParamLayout, Update
 from comask.wire.values import VALUE_CODINGS
 
@@ -46,10 +46,11 @@ def encode(update: Update, codec: Codec | str = "exact", *, layout: ParamLayout 
     if not 0 <= update.round < VARINT_LIMIT:
         raise ConfigError(f"Update.round must be in 0..2**63 - 1, got {update.round}.")
     sections = [update.buffers.astype("<f4", copy=False).tobytes()]
+    known = Known(update.dim, layout)
     headers = []
     first_stream = 0
     for block in update.blocks:
-        coding, prepared = _prepare_indices(block, update.dim, codec)
+        coding, prepared = _prepare_indices(block, known, codec)
         streams = range(first_stream, first_stream + block.num_streams)
         codings = [_look_up(VALUE_CODINGS, codec.value_coding(stream), "value coding") for stream in streams]
         values = [
@@ -99,7 +100,7 @@ def decode(
     at += 4 * header.num_buffers
     blocks = []
     for block in header.blocks:
-        blocks.append(_decode_block(block, data[at:], dim))
+        blocks.append(_decode_block(block, data[at:], Known(dim, layout)))
         at += block.index_bytes + sum(block.value_bytes)
     return Update(dim, tuple(blocks), buffers, header.round)
 
@@ -206,25 +207,27 @@ def _by_number(table: Mapping[int, _Row], number: int, rule: str) -> _Row:
     return table[number]
 
 
-def _prepare_indices(block: Block, dim: int, codec: Codec) -> tuple[int, Prepared]:
+def _prepare_indices(block: Block, known: Known, codec: Codec) -> tuple[int, Prepared]:
     """Return the number of the coding to use, and the section."""
     if block.indices is None:
         return INDEX_CODINGS["dense"].number, Prepared(0, bytes)
     indices = np.ascontiguousarray(block.indices)
-    place = bits.first_misplaced(indices, dim)
+    place = bits.first_misplaced(indices, known.dim)
     if place >= 0:
         raise ConfigError(
-            f"indices[{place}] is {indices[place]}; indices must be strictly increasing and below {dim}."
+            f"indices[{place}] is {indices[place]}; indices must be strictly increasing and below {known.dim}."
         )
     names = INDEX_CODINGS if codec.indices == AUTO else (codec.indices,)
     codings = [_look_up(INDEX_CODINGS, name, "index coding") for name in names]
     choices = [
         (coding.number, prepared)
         for coding in codings
-        if (prepared := coding.prepare(indices, dim)) is not None
+        if (prepared := coding.prepare(indices, known)) is not None
     ]
     if not choices:
-        raise ConfigError(f"Index coding {codec.indices!r} cannot express {indices.size} positions of {dim}.")
+        raise ConfigError(
+            f"Index coding {codec.indices!r} cannot express {indices.size} positions of {known.dim}."
+        )
     return min(choices, key=lambda choice: (choice[1].size, choice[0]))
 
 
@@ -248,14 +251,14 @@ def _check_receiver(header: Header, dim: int, layout: ParamLayout | None, max_st
         )
 
 
-def _decode_block(header: BlockHeader, sections: memoryview, dim: int) -> Block:
-    if header.num_kept > dim:
-        raise PayloadError("kept", f"A block keeps {header.num_kept} of {dim} positions.")
+def _decode_block(header: BlockHeader, sections: memoryview, known: Known) -> Block:
+    if header.num_kept > known.dim:
+        raise PayloadError("kept", f"A block keeps {header.num_kept} of {known.dim} positions.")
     index_codings = {coding.number: coding for coding in INDEX_CODINGS.values()}
     value_codings = {coding.number: coding for coding in VALUE_CODINGS.values()}
     coding = _by_number(index_codings, header.index_coding, "index-coding")
     codings = [_by_number(value_codings, number, "value-coding") for number in header.value_codings]
-    indices = coding.decode(sections[: header.index_bytes], header.num_kept, dim)
+    indices = coding.decode(sections[: header.index_bytes], header.num_kept, known)
     values: NDArray[np.float32] = np.empty((len(codings), header.num_kept), np.float32)
     at = header.index_bytes
     for row, (each, length) in enumerate(zip(codings, header.value_bytes, strict=True)):

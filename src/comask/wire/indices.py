@@ -11,12 +11,26 @@ from numpy.typing import NDArray
 
 from comask.errors import PayloadError
 from comask.kernels import bits, golomb
+from comask.wire.update import ParamLayout
 
 Indices = NDArray[np.uint32]
 GROUP = 1 << 16
 """Positions in one group of a `rice` section: what can be decoded on its own."""
 
 _GROUP_LENGTH_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What sender and receiver both know without the payload.
+
+    Attributes:
+        dim: Length of the flat vector.
+        layout: Names and shapes of the tensors in it, if both sides use one.
+    """
+
+    dim: int
+    layout: ParamLayout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +47,29 @@ class IndexCoding:
 
     Attributes:
         number: What stands for it in a payload.
-        prepare: From the positions (shape `(k,)`, strictly increasing, below `dim`) and `dim` to a section of exactly known
-            size; None where the coding cannot express them.
-        decode: From the section, `k` and `dim` to the positions, or None for all of them. It raises PayloadError for
-            anything that `prepare` would not write, as far as the format calls the coding canonical.
+        prepare: From the positions (shape `(k,)`, strictly increasing, below the dimension) and what both sides know to a
+            section of exactly known size; None where the coding cannot express them.
+        decode: From the section, `k` and what both sides know to the positions, or None for all of them. It raises
+            PayloadError for bytes that are no such section.
     """
 
     number: int
-    prepare: Callable[[Indices, int], Prepared | None]
-    decode: Callable[[memoryview, int, int], Indices | None]
+    prepare: Callable[[Indices, Known], Prepared | None]
+    decode: Callable[[memoryview, int, Known], Indices | None]
 
 
-def _prepare_dense(indices: Indices, dim: int) -> Prepared | None:
-    return Prepared(0, bytes) if indices.size == dim else None
+def _prepare_dense(indices: Indices, known: Known) -> Prepared | None:
+    return Prepared(0, bytes) if indices.size == known.dim else None
 
 
-def _decode_dense(section: memoryview, k: int, dim: int) -> None:
-    if k != dim:
-        raise PayloadError("kept", f"A dense block keeps all {dim} positions, this one says {k}.")
+def _decode_dense(section: memoryview, k: int, known: Known) -> None:
+    if k != known.dim:
+        raise PayloadError("kept", f"A dense block keeps all {known.dim} positions, this one says {k}.")
     _check_length(section, 0, "dense")
 
 
-def _prepare_bitmap(indices: Indices, dim: int) -> Prepared:
-    size = (dim + 7) // 8
+def _prepare_bitmap(indices: Indices, known: Known) -> Prepared:
+    size = (known.dim + 7) // 8
 
     def write() -> bytes:
         out = np.zeros(size, np.uint8)
@@ -65,7 +79,8 @@ def _prepare_bitmap(indices: Indices, dim: int) -> Prepared:
     return Prepared(size, write)
 
 
-def _decode_bitmap(section: memoryview, k: int, dim: int) -> Indices:
+def _decode_bitmap(section: memoryview, k: int, known: Known) -> Indices:
+    dim = known.dim
     _check_length(section, (dim + 7) // 8, "bitmap")
     if dim % 8 and section[-1] >> dim % 8:
         raise PayloadError(
@@ -78,9 +93,9 @@ def _decode_bitmap(section: memoryview, k: int, dim: int) -> Indices:
     return indices
 
 
-def _prepare_rice(indices: Indices, _dim: int) -> Prepared:
+def _prepare_rice(indices: Indices, _known: Known) -> Prepared:
     groups = [indices[start : start + GROUP] for start in range(0, indices.size, GROUP)]
-    before = [-1, *(int(group[-1]) for group in groups[:-1])]
+    before = [int(indices[start - 1]) if start else -1 for start in range(0, indices.size, GROUP)]
     parameters = [np.empty(-(-group.size // golomb.CHUNK), np.uint8) for group in groups]
     lengths = [(golomb.plan(*planned) + 7) // 8 for planned in zip(groups, before, parameters, strict=True)]
 
@@ -94,7 +109,7 @@ def _prepare_rice(indices: Indices, _dim: int) -> Prepared:
     return Prepared(_GROUP_LENGTH_BYTES * max(len(groups) - 1, 0) + sum(lengths), write)
 
 
-def _decode_rice(section: memoryview, k: int, dim: int) -> Indices:
+def _decode_rice(section: memoryview, k: int, known: Known) -> Indices:
     num_groups = -(-k // GROUP)
     at = _GROUP_LENGTH_BYTES * max(num_groups - 1, 0)
     # A gap takes at least one bit: refuse before room for k positions is made.
@@ -112,7 +127,7 @@ def _decode_rice(section: memoryview, k: int, dim: int) -> Indices:
     before = -1
     for group, length in enumerate([*lengths.tolist(), last_length][:num_groups]):
         out = indices[group * GROUP : (group + 1) * GROUP]
-        status = golomb.decode(np.frombuffer(section[at : at + length], np.uint8), before, dim, out)
+        status = golomb.decode(np.frombuffer(section[at : at + length], np.uint8), before, known.dim, out)
         if status != golomb.OK:
             rule, reason = _RICE_FAULTS[status]
             raise PayloadError(rule, f"Group {group} of a rice section {reason}.")

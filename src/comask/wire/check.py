@@ -1,0 +1,111 @@
+"""What every coding must do, as one function: the conformance suite of the codings.
+
+Run it on a coding of your own before adding it to a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from comask.errors import PayloadError
+from comask.wire.indices import IndexCoding, Indices, Known
+from comask.wire.update import ParamLayout
+from comask.wire.values import ValueCoding, Values
+
+
+def check_coding(coding: IndexCoding | ValueCoding) -> None:
+    """Check an index coding or a value coding on masks and values chosen to break it.
+
+    An index coding must return the very positions, announce its size exactly, write the same bytes each time, and
+    refuse sections that are cut short or continued. A value coding must write the same bytes each time, keep
+    zeros and signs, turn finite values into finite values, and refuse sections of another length.
+
+    Raises:
+        AssertionError: If the coding breaks one of these laws; the message says which, on what.
+    """
+    if isinstance(coding, IndexCoding):
+        for name, indices, known in _masks():
+            _check_mask(coding, name, indices, known)
+    else:
+        for name, values in _streams():
+            _check_stream(coding, name, values)
+
+
+def _masks() -> Iterator[tuple[str, Indices, Known]]:
+    rng = np.random.default_rng(0)
+    for dim in (1, 2, 7, 8, 9, 1000, 70_000):
+        layout = ParamLayout(("weight", "bias"), ((dim // 4, 3), (dim - dim // 4 * 3,)))
+        for known in (Known(dim), Known(dim, layout)):
+            yield "nothing kept", np.empty(0, np.uint32), known
+            yield "everything kept", np.arange(dim, dtype=np.uint32), known
+            yield "the first", np.zeros(1, np.uint32), known
+            yield "the last", np.full(1, dim - 1, np.uint32), known
+            yield "every second", np.arange(0, dim, 2, dtype=np.uint32), known
+            yield "a run at the end", np.arange(dim - dim // 3, dim, dtype=np.uint32), known
+            for density in (0.5, 0.05, 0.001):
+                yield f"density {density}", np.flatnonzero(rng.random(dim) < density).astype(np.uint32), known
+    far = np.array([0, 1, 2**31, 2**32 - 2, 2**32 - 1], np.uint32)
+    yield "the longest gaps", far, Known(2**32)
+
+
+def _check_mask(coding: IndexCoding, name: str, indices: Indices, known: Known) -> None:
+    what = f"{name}, k = {indices.size}, dim = {known.dim}, {'with' if known.layout else 'without'} a layout"
+    if known.dim == 2**32 and coding.number == 1:
+        return  # a bitmap of half a gigabyte
+    prepared = coding.prepare(indices, known)
+    if prepared is None:
+        return
+    section = prepared.write()
+    assert len(section) == prepared.size, f"{what}: announced {prepared.size} bytes and wrote {len(section)}"
+    again = coding.prepare(indices, known)
+    assert again is not None, f"{what}: expressed once and not again"
+    assert again.write() == section, f"{what}: the same positions gave other bytes"
+    decoded = coding.decode(memoryview(section), indices.size, known)
+    expected = np.arange(known.dim, dtype=np.uint32) if decoded is None else decoded
+    assert np.array_equal(expected, indices), f"{what}: other positions came back"
+    wrong = [section + b"\x00"] + ([section[:-1]] if section else [])
+    for other in wrong:
+        assert _refuses(coding, other, indices.size, known), (
+            f"{what}: {len(other)} bytes in place of {len(section)} were accepted"
+        )
+
+
+def _refuses(coding: IndexCoding | ValueCoding, section: bytes, k: int, known: Known | None = None) -> bool:
+    try:
+        if isinstance(coding, IndexCoding):
+            assert known is not None
+            coding.decode(memoryview(section), k, known)
+        else:
+            coding.decode(memoryview(section), k)
+    except PayloadError:
+        return True
+    return False
+
+
+def _streams() -> Iterator[tuple[str, Values]]:
+    rng = np.random.default_rng(1)
+    yield "no values", np.empty(0, np.float32)
+    yield "one value", np.full(1, 0.37, np.float32)
+    yield "zeros", np.zeros(777, np.float32)
+    yield "normal", rng.standard_normal(1000).astype(np.float32)
+    yield "eight decades", (rng.choice([-1, 1], 1000) * 10.0 ** rng.uniform(-10, -2, 1000)).astype(np.float32)
+
+
+def _check_stream(coding: ValueCoding, name: str, values: Values) -> None:
+    what = f"{name}, k = {values.size}"
+    section = coding.encode(values, 0)
+    assert coding.encode(values, 0) == section, f"{what}: the same values gave other bytes"
+    decoded = coding.decode(memoryview(section), values.size)
+    assert decoded.shape == values.shape, f"{what}: shape {decoded.shape} came back"
+    assert decoded.dtype == np.float32, f"{what}: {decoded.dtype} came back"
+    assert np.isfinite(decoded).all(), f"{what}: finite values became infinite"
+    assert not decoded[values == 0].any(), f"{what}: a zero did not stay zero"
+    assert not (decoded * values < 0).any(), f"{what}: a sign changed"
+    assert _refuses(coding, section + b"\x00", values.size), (
+        f"{what}: a section with a byte too many was accepted"
+    )
+    assert not section or _refuses(coding, section[:-1], values.size), (
+        f"{what}: a section with a byte too few was accepted"
+    )

@@ -1,0 +1,100 @@
+"""Index and value codings, each alone."""
+
+import numpy as np
+import pytest
+
+from comask.errors import ConfigError
+from comask.wire import INDEX_CODINGS, VALUE_CODINGS, Block, Codec, Update, decode, encode, inspect
+from comask.wire.check import check_coding
+from comask.wire.indices import Known
+
+RNG = np.random.default_rng(11)
+
+
+@pytest.mark.parametrize("name", INDEX_CODINGS)
+def test_index_coding_keeps_the_laws(name: str) -> None:
+    check_coding(INDEX_CODINGS[name])
+
+
+@pytest.mark.parametrize("name", VALUE_CODINGS)
+def test_value_coding_keeps_the_laws(name: str) -> None:
+    check_coding(VALUE_CODINGS[name])
+
+
+@pytest.mark.parametrize("table", [INDEX_CODINGS, VALUE_CODINGS])
+def test_numbers_are_unique(table) -> None:  # type: ignore[no-untyped-def]
+    numbers = [coding.number for coding in table.values()]
+    assert numbers == sorted(set(numbers))
+
+
+def entropy(density: float) -> float:
+    return float(-density * np.log2(density) - (1 - density) * np.log2(1 - density))
+
+
+@pytest.mark.parametrize("density", [0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001])
+def test_rice_is_within_two_percent_of_the_entropy_of_uniform_masks(density: float) -> None:
+    dim = 1_000_000
+    indices = np.sort(RNG.choice(dim, round(density * dim), replace=False)).astype(np.uint32)
+    prepared = INDEX_CODINGS["rice"].prepare(indices, Known(dim))
+    ratio = prepared.size * 8 / (dim * entropy(density))
+    assert 0.99 < ratio < 1.02, f"{ratio:.4f} of d*H(density)"
+
+
+@pytest.mark.parametrize("density", [1.0, 0.9, 0.5, 0.3, 0.05, 0.001, 0.0])
+def test_auto_takes_the_smallest(density: float) -> None:
+    dim = 20_000
+    indices = np.flatnonzero(RNG.random(dim) < density).astype(np.uint32)
+    update = Update(dim, (Block(indices, np.zeros((1, indices.size), np.float32)),))
+    sizes = {
+        name: inspect(encode(update, Codec("one", indices=name))).mask_bytes
+        for name in INDEX_CODINGS
+        if name != "dense" or density == 1
+    }
+    chosen = inspect(encode(update)).blocks[0]
+    assert chosen.mask_bytes == min(sizes.values()) == sizes[chosen.indices]
+
+
+def through(coding: str, values: list[float]) -> np.ndarray:
+    row = np.array([values], np.float32)
+    update = Update(row.size, (Block(None, row),))
+    return decode(encode(update, Codec("one", values=(coding,))), dim=row.size).blocks[0].values[0]
+
+
+def test_bfloat16_rounds_to_nearest_even() -> None:
+    one, step = 1.0, 2.0**-7  # bfloat16 has 7 stored bits of fraction
+    halves = [one + step / 2, one + 3 * step / 2, one + step * 0.51, -one - step / 2]
+    assert through("bfloat16", halves).tolist() == [one, one + 2 * step, one + step, -one]
+
+
+def test_bfloat16_is_the_nearest_of_all_bfloat16s() -> None:
+    values = (RNG.choice([-1.0, 1.0], 2000) * 10 ** RNG.uniform(-44, 38, 2000)).astype(np.float32)
+    rounded = through("bfloat16", values.tolist()).astype(np.float64)
+    bits = rounded.astype(np.float32).view(np.uint32).astype(np.int64)
+    for step in (-0x10000, 0x10000):
+        neighbour = (bits + step).astype(np.uint32).view(np.float32).astype(np.float64)
+        usable = np.isfinite(neighbour) & (np.sign(neighbour) == np.sign(rounded))
+        assert (np.abs(rounded - values) <= np.abs(neighbour - values))[usable].all()
+
+
+@pytest.mark.parametrize("coding", ["float32", "bfloat16", "float16"])
+def test_floats_carry_non_finite_values_for_the_receiver_to_refuse(coding: str) -> None:
+    decoded = through(coding, [np.nan, np.inf, -np.inf, -0.0])
+    assert np.isnan(decoded[0])
+    assert decoded[1:].tolist() == [np.inf, -np.inf, 0.0]
+    assert np.signbit(decoded[3])
+
+
+@pytest.mark.parametrize(
+    ("coding", "value", "wider"), [("float16", -7e4, "bfloat16"), ("bfloat16", 3.4e38, "float32")]
+)
+def test_a_value_too_large_is_an_error_and_not_infinity(coding: str, value: float, wider: str) -> None:
+    rows = np.array([[1, 1], [1, value]], np.float32)
+    update = Update(2, (Block(None, rows),))
+    with pytest.raises(
+        ConfigError, match=rf"Stream 1 holds .* at entry 1, too large for {coding}\. Use {wider}"
+    ):
+        encode(update, Codec("small", values=(coding,)))
+
+
+def test_float16_holds_its_largest_number() -> None:
+    assert through("float16", [65504, -65519]).tolist() == [65504, -65504]
