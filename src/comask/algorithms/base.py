@@ -7,7 +7,8 @@ server    broadcast = algorithm.server.broadcast(state)            -> Update, en
 client    start     = algorithm.client.begin(broadcast, memory)    -> ModelState
           ... local steps with the optimiser that algorithm.local describes, in anybody's training loop ...
           update, memory = algorithm.client.finish(start, end, memory, context)   # encoded by algorithm.uplink
-server    state     = algorithm.server.aggregate(state, uploads)   # uploads: decoded, weighted, in any order
+server    algorithm.server.check(state, update)                      # for each decoded upload; raises if it must not be added
+          state     = algorithm.server.aggregate(state, uploads)   # uploads: checked, weighted, in any order
 ```
 
 Nothing here imports torch, so that a server can aggregate without it.
@@ -22,64 +23,27 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from comask.errors import ConfigError
+from comask.hyperparams import LocalConfig
+from comask.state import ModelState
 from comask.wire.codec import Codec
 from comask.wire.update import ParamLayout, Update
 
 Memory = Mapping[str, NDArray[np.float32]]
 """What a client or a server keeps between rounds beside the model (residuals, frozen moments): named arrays, empty at first."""
 
-WEIGHTS, FIRST_MOMENT, SECOND_MOMENT = 0, 1, 2
-"""Rows of `ModelState.streams`."""
-
-
-def _no_buffers() -> NDArray[np.float32]:
-    return np.empty(0, np.float32)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ModelState:
-    """A model and the moments that travel with it, as one matrix.
-
-    Attributes:
-        streams: Shape `(s, d)` float32. Row 0 holds the weights; with `s = 3`, rows 1 and 2 hold Adam's first and
-            second moment (the second never negative). With `s = 1` the optimiser has no state that travels.
-        buffers: Shape `(b,)` float32: statistics that are sent but not trained.
-    """
-
-    streams: NDArray[np.float32]
-    buffers: NDArray[np.float32] = field(default_factory=_no_buffers)
-
-    def __post_init__(self) -> None:
-        if self.streams.ndim != 2 or self.streams.dtype != np.float32:
-            raise ConfigError(f"ModelState.streams must be a (s, d) float32 array, got {self.streams.shape} {self.streams.dtype}.")
-
-    @property
-    def dim(self) -> int:
-        """Number of trained parameters, `d`."""
-        return int(self.streams.shape[1])
-
-    @property
-    def params(self) -> NDArray[np.float32]:
-        """The weights, shape `(d,)`: a view."""
-        return self.streams[WEIGHTS]
-
-    @property
-    def first_moment(self) -> NDArray[np.float32]:
-        """Adam's running mean of the gradient, shape `(d,)`: a view."""
-        return self.streams[FIRST_MOMENT]
-
-    @property
-    def second_moment(self) -> NDArray[np.float32]:
-        """Adam's running mean of the squared gradient, shape `(d,)`: a view."""
-        return self.streams[SECOND_MOMENT]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServerState:
-    """All that a server must keep to continue: the model, and whatever memory its rule has."""
+    """All that a server must keep to continue.
+
+    Attributes:
+        model: The model and the moments that travel with it.
+        round: Rounds completed: 0 before the first.
+        memory: Whatever else the server's rule remembers.
+    """
 
     model: ModelState
+    round: int = 0
     memory: Memory = field(default_factory=dict)
 
 
@@ -92,12 +56,14 @@ class ClientContext:
         client: The client's number.
         seed: The run's root seed; rules derive their own streams from it.
         layout: Names and shapes of the tensors in the flat vector.
+        codec: What will encode the upload. Error feedback needs it: what a lossy coding drops is carried over too.
     """
 
     round: int
     client: int
     seed: int
     layout: ParamLayout
+    codec: Codec
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +88,9 @@ class ClientRule(Protocol):
         """Turn what the server sent into the state that local training starts from."""
         ...
 
-    def finish(self, start: ModelState, end: ModelState, memory: Memory, context: ClientContext) -> tuple[Update, Memory]:
+    def finish(
+        self, start: ModelState, end: ModelState, memory: Memory, context: ClientContext
+    ) -> tuple[Update, Memory]:
         """Turn the state before and after local training into the upload and the next memory.
 
         Raises:
@@ -139,9 +107,43 @@ class ServerRule(Protocol):
         ...
 
     def broadcast(self, state: ServerState) -> Update:
-        """Return what every client of the next round receives."""
+        """Return what every client of round `state.round + 1` receives."""
+        ...
+
+    def check(self, state: ServerState, update: Update) -> None:
+        """Refuse a decoded update that `aggregate` must not see.
+
+        Raises:
+            RefusedUpdateError: With the reason.
+        """
         ...
 
     def aggregate(self, state: ServerState, uploads: Iterable[Upload]) -> ServerState:
-        """Add the weighted mean of the uploads; with none, return the state as it was."""
+        """Add the weighted mean of the uploads and count the round; with none, the model stays as it was."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One algorithm with all its settings: a value, without state.
+
+    Attributes:
+        name: Its row in `ALGORITHMS`.
+        num_streams: Rows of `ModelState.streams` that travel: 3 with Adam's moments, 1 without.
+        local: The local optimiser's settings.
+        client: The device's pure functions.
+        server: The server's pure functions.
+        uplink: How uploads are encoded.
+        downlink: How broadcasts are encoded.
+        paper_bits: Uplink bits of one device in one round by the paper's accounting (q = 32 bits a number), as a
+            function of the number of parameters.
+    """
+
+    name: str
+    num_streams: int
+    local: LocalConfig
+    client: ClientRule
+    server: ServerRule
+    uplink: Codec
+    downlink: Codec
+    paper_bits: Callable[[int], int]

@@ -1,0 +1,68 @@
+"""Error feedback: what a round does not send is added to what the next one wants to send.
+
+Per stream and as pure functions: `compensate` before the mask is chosen, `residual` after the upload is made. The caller
+keeps the residual and throws it away if the upload is refused (Stich et al. 2018, arXiv 1809.07599).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comask.errors import ConfigError
+from comask.wire.codec import Codec
+from comask.wire.container import decode, encode
+from comask.wire.update import Update
+
+_LOSSLESS = {"float32"}
+"""Value codings that return what they were given: no need to decode in order to know what arrives."""
+
+
+def compensate(
+    delta: NDArray[np.float32], residual: NDArray[np.float32] | None, streams: tuple[int, ...]
+) -> None:
+    """Add the residual of earlier rounds to the streams that carry one, in place.
+
+    Args:
+        delta: Shape `(s, d)`: what this round changed.
+        residual: Shape `(len(streams), d)`, or None in a client's first round.
+        streams: Rows of `delta` that have feedback.
+
+    Raises:
+        ConfigError: If the residual belongs to a model of another size.
+    """
+    if residual is None:
+        return
+    if residual.shape != (len(streams), delta.shape[1]):
+        raise ConfigError(f"residual must have shape {(len(streams), delta.shape[1])}, got {residual.shape}.")
+    for row, stream in enumerate(streams):
+        delta[stream] += residual[row]
+
+
+def residual(
+    wanted: NDArray[np.float32], update: Update, streams: tuple[int, ...], codec: Codec
+) -> NDArray[np.float32]:
+    """Return what the receiver will not get: wanted minus received.
+
+    Args:
+        wanted: Shape `(s, d)`: what would be sent at density 1.
+        update: What is sent.
+        streams: Rows that have feedback.
+        codec: What encodes the update; with a lossy value coding, the rounding error is part of the residual.
+
+    Returns:
+        Shape `(len(streams), d)`.
+    """
+    received = update if set(codec.values) <= _LOSSLESS else decode(encode(update, codec), dim=update.dim)
+    left = wanted[list(streams)]  # a copy: indexing with a list
+    stream = 0
+    for block in received.blocks:
+        for values in block.values:
+            if stream in streams:
+                row = left[streams.index(stream)]
+                if block.indices is None:
+                    row -= values
+                else:
+                    row[block.indices] -= values
+            stream += 1
+    return left
