@@ -42,9 +42,8 @@ def draw_partition(federation: Federation, path: str | Path) -> None:
     counts = class_table(federation)
     num_clients, num_labels = counts.shape
     if num_labels > _STACK_LABELS and np.count_nonzero(counts) == num_clients:
-        counts = counts.sum(
-            axis=1, keepdims=True
-        )  # as many labels as clients: the label adds nothing to the number
+        # Every client has a single label, so the label adds nothing to the number of samples.
+        counts = counts.sum(axis=1, keepdims=True)
     stacked = counts.shape[1] <= _STACK_LABELS
     width = float(np.clip(3.5 + 0.11 * num_clients, 7, 16))
     figure = Figure(figsize=(width, 4.2 if stacked else 6.5), layout="constrained")
