@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,21 +38,11 @@ def read_mat5(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ND
         DamagedDataError: If the file is not such a file, or a variable is missing or has another shape or type.
     """
     data = memoryview(path.read_bytes())
-    found: dict[str, NDArray[np.uint8]] = {}
     limit = max(map(math.prod, shapes.values())) + 1024  # the arrays, and their flags, dimensions and names
     if bytes(data[124:_HEADER]) != b"\x00\x01IM":
         raise DamagedDataError(f"{path} is not a little-endian MATLAB 5 file.")
-    start = _HEADER
     try:
-        while start < len(data):
-            kind, size = struct.unpack_from("<II", data, start)
-            if kind == _COMPRESSED:
-                element = memoryview(
-                    zlib.decompressobj().decompress(data[start + 8 : start + 8 + size], limit)
-                )
-                name, array = _read_matrix(element)
-                found[name] = array
-            start += 8 + size
+        found = dict(_variables(data, limit))
     except (struct.error, zlib.error, ValueError) as error:
         raise DamagedDataError(f"{path} is not a whole MATLAB 5 file of byte arrays ({error}).") from error
     for name, shape in shapes.items():
@@ -60,6 +50,18 @@ def read_mat5(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ND
             got = f"has shape {found[name].shape}" if name in found else "is missing"
             raise DamagedDataError(f"{path}: variable {name!r} must be bytes of shape {shape}, but {got}.")
     return {name: found[name] for name in shapes}
+
+
+def _variables(data: memoryview, limit: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    start = _HEADER
+    while start < len(data):
+        kind, size = struct.unpack_from("<II", data, start)
+        end = start + 8 + size  # compressed elements are not padded
+        if end > len(data):
+            raise ValueError(f"an element of {size} bytes runs past the end")
+        if kind == _COMPRESSED:
+            yield _read_matrix(memoryview(zlib.decompressobj().decompress(data[start + 8 : end], limit)))
+        start = end
 
 
 def _read_matrix(element: memoryview) -> tuple[str, NDArray[np.uint8]]:
