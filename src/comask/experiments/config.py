@@ -65,6 +65,12 @@ class RunConfig:
     model: str | None = setting(None, "Model by name.", text("a model's name"), fallback="the data set's own")
     rounds: int = setting(40, "Number of rounds.", at_least(1), may_change=True)
     local_steps: int = setting(30, "Local steps of a client in a round.", at_least(1))
+    local_epochs: float | None = setting(
+        None,
+        "Passes over a client's data in place of the local steps; may be a fraction.",
+        positive(),
+        fallback="local steps count",
+    )
     batch_size: int = setting(32, "Samples in a local step.", at_least(1))
     cohort_fraction: float = setting(
         1.0, "Fraction of the clients chosen for a round.", share(zero=False, one=True)

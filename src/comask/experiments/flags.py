@@ -37,6 +37,9 @@ _OptionTexts = Annotated[
 ]
 
 
+_METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+
+
 def with_settings(table: Mapping[str, Setting]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one flag for each setting, and `--option`.
 
@@ -51,7 +54,12 @@ def with_settings(table: Mapping[str, Setting]) -> Callable[[Callable[..., None]
 
         @functools.wraps(command)
         def wrapper(**given: Any) -> None:
-            values = {name: given.pop(name) for name in table}
+            texts = {name: given.pop(name) for name in table}
+            values = {
+                name: table[name].rule.read(table[name].flag, text)
+                for name, text in texts.items()
+                if text is not None
+            }
             values["options"] = merge_options(parse_option(text) for text in given.pop("options"))
             command(values, **given)
 
@@ -64,8 +72,14 @@ def with_settings(table: Mapping[str, Setting]) -> Callable[[Callable[..., None]
 
 
 def _parameter(row: Setting) -> inspect.Parameter:
-    option = typer.Option(row.flag, help=f"{row.help} Default: {row.fallback}.", rich_help_panel="Settings")
-    return _keyword(row.name, Annotated[row.rule.kind | None, option], None)
+    # Read as text here and by the rule later, so that flags and files are refused in the same words.
+    option = typer.Option(
+        row.flag,
+        metavar=_METAVARS[row.rule.kind],
+        help=f"{row.help} Default: {row.fallback}.",
+        rich_help_panel="Settings",
+    )
+    return _keyword(row.name, Annotated[str | None, option], None)
 
 
 def _keyword(name: str, annotation: Any, default: object) -> inspect.Parameter:

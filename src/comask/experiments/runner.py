@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from comask.errors import ConfigError
 from comask.experiments.config import SETTINGS, RunConfig
@@ -19,6 +20,7 @@ from comask.simulation.records import RoundRecord
 if TYPE_CHECKING:
     from comask.data import Federation
     from comask.simulation import Simulation
+    from comask.simulation.engine import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _execute(
             parameters=simulation.state.model.dim,
             device=str(simulation.device),
             precision=simulation.precision,
-            precision_reason=earlier.get("precision_reason", simulation.precision_reason),
+            precision_reason=earlier["precision_reason"] if done and earlier else simulation.precision_reason,
             workers=simulation.workers,
             done=tuple(done),
         )
@@ -214,14 +216,15 @@ def _open_simulation(config: RunConfig, federation: Federation, checkpoint: Path
         rounds=config.rounds,
         seed=config.seed,
         local_steps=config.local_steps,
+        local_epochs=config.local_epochs,
         batch_size=config.batch_size,
         cohort_fraction=config.cohort_fraction,
         dropout=config.dropout,
         workers=config.workers,
         device=config.device,
-        precision=config.precision,
+        precision=cast("Precision", config.precision),
         checkpoint=checkpoint,
-        resume=checkpoint.exists(),
+        resume=True,
         eval_every=config.eval_every,
     )
 
@@ -230,7 +233,7 @@ def _describe(session: Session, command: Sequence[str]) -> dict[str, Any]:
     return {
         "started": now(),
         "first_round": len(session.done) + 1,
-        "command": list(command),
+        "command": shlex.join(command),
         "device": session.device,
         "workers": session.workers,
         "environment": describe_environment(),

@@ -20,7 +20,7 @@ class Rule:
     """The values that a setting may take.
 
     Attributes:
-        kind: The Python type of the value; also what a flag's text is read as.
+        kind: The Python type of the value: int, float or str.
         text: What is allowed, to follow "must be".
         test: Tells allowed values of that type from others.
     """
@@ -38,10 +38,22 @@ class Rule:
         # TOML writes 1 where 1.0 is meant; bool is a subclass of int and never meant as a number.
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        is_kind = isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool))
+        is_kind = isinstance(value, self.kind) and not isinstance(value, bool)
         if not is_kind or not self.test(value):
             raise ConfigError(f"{name} must be {self.text}, got {value!r}.")
         return value
+
+    def read(self, name: str, text: str) -> Any:
+        """Return the value that a flag's text stands for.
+
+        Raises:
+            ConfigError: As `check`, with the text where it is not even of the right type.
+        """
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = text
+        return self.check(name, value)
 
 
 def at_least(least: int) -> Rule:
