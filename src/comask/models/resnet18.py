@@ -34,7 +34,7 @@ class _Block(nn.Module):
 class ResNet18(nn.Module):
     """Eight residual blocks; 11,173,962 parameters for colour images in ten classes.
 
-    Weights follow He et al. (ICCV 2015, fan out), as in the paper.
+    Weights follow K. He et al. (ICCV 2015, fan out), as usual for this network.
 
     Args:
         input_shape: `(channels, height, width)`, any height and width of at least 8.

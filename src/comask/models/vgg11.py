@@ -19,8 +19,8 @@ _PLAN = (64, _POOL, 128, _POOL, 256, 256, _POOL, 512, 512, _POOL, 512, 512, _POO
 class Vgg11(nn.Module):
     """Eight convolutions of 3x3 and one linear layer; 9,228,362 parameters for 32x32 colour images in ten classes.
 
-    Weights follow He et al. (ICCV 2015, fan out): without batch norm, PyTorch's default would leave the last layer with
-    next to no signal.
+    Weights follow K. He et al. (ICCV 2015, fan in), which keeps the signal's size from layer to layer; without batch
+    norm, PyTorch's default would leave the last layer with next to none.
 
     Args:
         input_shape: `(channels, height, width)`; height and width in 32..63, of which five poolings leave one pixel.
@@ -52,7 +52,7 @@ class Vgg11(nn.Module):
         self.output = nn.Linear(channels, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
