@@ -15,7 +15,7 @@ from comask.wire.codec import AUTO, Codec, get_codec
 from comask.wire.header import VARINT_LIMIT, BlockHeader, Header, read_header, seal, write_header
 from comask.wire.indices import INDEX_CODINGS, Known, Prepared
 from comask.wire.update import Block, ParamLayout, Update
-from comask.wire.values import VALUE_CODINGS
+from comask.wire.values import VALUE_CODINGS, check_length
 
 MAX_STREAMS = 16
 """How many blocks, and how many streams in them, `decode` accepts unless told otherwise."""
@@ -159,14 +159,12 @@ def inspect(payload: bytes | bytearray | memoryview) -> PayloadInfo:
     """
     data = memoryview(payload).cast("B")
     header, _ = read_header(data)
-    index_names = {coding.number: name for name, coding in INDEX_CODINGS.items()}
-    value_names = {coding.number: name for name, coding in VALUE_CODINGS.items()}
     blocks = tuple(
         BlockInfo(
-            _by_number(index_names, block.index_coding, "index-coding"),
+            _by_number(INDEX_CODINGS, block.index_coding, "index-coding")[0],
             block.num_kept,
             block.index_bytes,
-            tuple(_by_number(value_names, number, "value-coding") for number in block.value_codings),
+            tuple(_by_number(VALUE_CODINGS, number, "value-coding")[0] for number in block.value_codings),
             block.value_bytes,
         )
         for block in header.blocks
@@ -190,7 +188,6 @@ class _Coding(Protocol):
 
 
 _AnyCoding = TypeVar("_AnyCoding", bound=_Coding)
-_Row = TypeVar("_Row")
 
 
 def _look_up(table: Mapping[str, _AnyCoding], name: str, kind: str) -> _AnyCoding:
@@ -199,12 +196,12 @@ def _look_up(table: Mapping[str, _AnyCoding], name: str, kind: str) -> _AnyCodin
     return table[name]
 
 
-def _by_number(table: Mapping[int, _Row], number: int, rule: str) -> _Row:
-    if number not in table:
-        raise PayloadError(
-            rule, f"There is no {rule.replace('-', ' ')} number {number}; there are {sorted(table)}."
-        )
-    return table[number]
+def _by_number(table: Mapping[str, _AnyCoding], number: int, rule: str) -> tuple[str, _AnyCoding]:
+    for name, coding in table.items():
+        if coding.number == number:
+            return name, coding
+    numbers = [coding.number for coding in table.values()]
+    raise PayloadError(rule, f"There is no {rule.replace('-', ' ')} number {number}; there are {numbers}.")
 
 
 def _prepare_indices(block: Block, known: Known, codec: Codec) -> tuple[int, Prepared]:
@@ -254,14 +251,14 @@ def _check_receiver(header: Header, dim: int, layout: ParamLayout | None, max_st
 def _decode_block(header: BlockHeader, sections: memoryview, known: Known) -> Block:
     if header.num_kept > known.dim:
         raise PayloadError("kept", f"A block keeps {header.num_kept} of {known.dim} positions.")
-    index_codings = {coding.number: coding for coding in INDEX_CODINGS.values()}
-    value_codings = {coding.number: coding for coding in VALUE_CODINGS.values()}
-    coding = _by_number(index_codings, header.index_coding, "index-coding")
-    codings = [_by_number(value_codings, number, "value-coding") for number in header.value_codings]
+    _, coding = _by_number(INDEX_CODINGS, header.index_coding, "index-coding")
+    codings = [_by_number(VALUE_CODINGS, number, "value-coding") for number in header.value_codings]
+    for (name, each), length in zip(codings, header.value_bytes, strict=True):
+        check_length(each, name, length, header.num_kept)
     indices = coding.decode(sections[: header.index_bytes], header.num_kept, known)
     values: NDArray[np.float32] = np.empty((len(codings), header.num_kept), np.float32)
     at = header.index_bytes
-    for row, (each, length) in enumerate(zip(codings, header.value_bytes, strict=True)):
-        values[row] = each.decode(sections[at : at + length], header.num_kept)
+    for row, (_, each), length in zip(values, codings, header.value_bytes, strict=True):
+        each.decode(sections[at : at + length], row)
         at += length
     return Block(indices, values)

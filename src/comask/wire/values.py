@@ -21,35 +21,57 @@ class ValueCoding:
 
     Attributes:
         number: What stands for it in a payload.
+        bounds: From `k` to the least and the greatest length of a section, in bytes.
         encode: From one stream's values, shape `(k,)` and contiguous, to the section. The stream's number is for messages.
-        decode: From the section and `k` to the values. It raises PayloadError for a section of the wrong length.
+        decode: From a section whose length is within the bounds into an array of shape `(k,)`. It raises PayloadError for
+            bytes that are no such section.
     """
 
     number: int
+    bounds: Callable[[int], tuple[int, int]]
     encode: Callable[[Values, int], bytes]
-    decode: Callable[[memoryview, int], Values]
+    decode: Callable[[memoryview, Values], None]
+
+
+def check_length(coding: ValueCoding, name: str, length: int, k: int) -> None:
+    """Refuse a section of impossible length, before room for `k` values is made.
+
+    Raises:
+        PayloadError: `value-length`.
+    """
+    least, greatest = coding.bounds(k)
+    if not least <= length <= greatest:
+        allowed = str(least) if least == greatest else f"{least} to {greatest}"
+        raise PayloadError(
+            "value-length", f"A {name} section of {k} values has {allowed} bytes, this one has {length}."
+        )
+
+
+def _two_bytes(k: int) -> tuple[int, int]:
+    return 2 * k, 2 * k
+
+
+def _four_bytes(k: int) -> tuple[int, int]:
+    return 4 * k, 4 * k
 
 
 def _encode_float32(values: Values, _stream: int) -> bytes:
     return values.astype("<f4", copy=False).tobytes()
 
 
-def _decode_float32(section: memoryview, k: int) -> Values:
-    _check_length(section, 4 * k, "float32")
-    return np.frombuffer(section, "<f4").astype(np.float32)
+def _decode_float32(section: memoryview, out: Values) -> None:
+    out[:] = np.frombuffer(section, "<f4")
 
 
 def _encode_bfloat16(values: Values, stream: int) -> bytes:
     out = np.empty(values.size, np.uint16)
-    _refuse_overflow(
-        values, stream, bits.round_to_bfloat16(values.view(np.uint32), out), "bfloat16", "float32"
-    )
+    overflow = bits.round_to_bfloat16(values.view(np.uint32), out)
+    _refuse_overflow(values, stream, overflow, "bfloat16", "float32")
     return out.astype("<u2", copy=False).tobytes()
 
 
-def _decode_bfloat16(section: memoryview, k: int) -> Values:
-    _check_length(section, 2 * k, "bfloat16")
-    return (np.frombuffer(section, "<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+def _decode_bfloat16(section: memoryview, out: Values) -> None:
+    np.left_shift(np.frombuffer(section, "<u2"), 16, out=out.view(np.uint32), dtype=np.uint32)
 
 
 def _encode_float16(values: Values, stream: int) -> bytes:
@@ -60,9 +82,8 @@ def _encode_float16(values: Values, stream: int) -> bytes:
     return out.tobytes()
 
 
-def _decode_float16(section: memoryview, k: int) -> Values:
-    _check_length(section, 2 * k, "float16")
-    return np.frombuffer(section, "<f2").astype(np.float32)
+def _decode_float16(section: memoryview, out: Values) -> None:
+    out[:] = np.frombuffer(section, "<f2")
 
 
 def _refuse_overflow(values: Values, stream: int, place: int, coding: str, wider: str) -> None:
@@ -73,18 +94,11 @@ def _refuse_overflow(values: Values, stream: int, place: int, coding: str, wider
         )
 
 
-def _check_length(section: memoryview, needed: int, name: str) -> None:
-    if len(section) != needed:
-        raise PayloadError(
-            "value-length", f"This {name} section must have {needed} bytes, it has {len(section)}."
-        )
-
-
 VALUE_CODINGS: Mapping[str, ValueCoding] = MappingProxyType(
     {
-        "float32": ValueCoding(0, _encode_float32, _decode_float32),
-        "bfloat16": ValueCoding(1, _encode_bfloat16, _decode_bfloat16),
-        "float16": ValueCoding(2, _encode_float16, _decode_float16),
+        "float32": ValueCoding(0, _four_bytes, _encode_float32, _decode_float32),
+        "bfloat16": ValueCoding(1, _two_bytes, _encode_bfloat16, _decode_bfloat16),
+        "float16": ValueCoding(2, _two_bytes, _encode_float16, _decode_float16),
     }
 )
 """The value codings, by name, in the order of their numbers."""
