@@ -52,6 +52,8 @@ def check(dataset, images, note=""):
     np.testing.assert_array_equal(dataset.test_inputs, pixels[5])
     np.testing.assert_array_equal(dataset.test_targets, labels[5])
     assert (dataset.task, dataset.num_classes, dataset.note) == ("image", 10, note)
+    assert dataset.train_inputs.flags.c_contiguous
+    assert dataset.train_inputs.flags.writeable  # torch warns of read-only arrays
     assert len(dataset.mean) == len(dataset.std) == 3
 
 

@@ -19,7 +19,9 @@ def sha256(data):
 def test_idx_is_read_as_it_is_or_gzipped(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(gzip.compress(IDX) if name.endswith(".gz") else IDX)
-    np.testing.assert_array_equal(read_idx(path, shape=(2, 3, 4), sha256=sha256(IDX)), IMAGES)
+    found = read_idx(path, shape=(2, 3, 4), sha256=sha256(IDX))
+    np.testing.assert_array_equal(found, IMAGES)
+    assert found.flags.writeable  # torch warns of read-only arrays
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def test_filling_up_takes_from_the_largest_class_of_the_largest_client():
         np.array([], int),
     ]
     _fill_up(clients, labels, 3)
-    # Client 1 lacks two and gets the first two of class 0 of client 0; then client 0 and client 2 are equally large, so
-    # client 3 gets the next of client 0, down to class 0 and class 1 being equal; the lower number gives.
+    # Client 1 lacks two and gets the first two of class 0, the largest class of client 0. Clients 0 and 2 are then equally
+    # large; the lower number gives, so client 3 gets its three from client 0, of class 0 again.
     assert [client.tolist() for client in clients] == [
         [5, 6, 7],
         [8, 3, 1],

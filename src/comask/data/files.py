@@ -75,7 +75,7 @@ def read_idx(path: Path, *, shape: tuple[int, ...], sha256: str) -> NDArray[np.u
         sha256: The sum of the whole unpacked file. The sum of the `.gz` says little: packagers rewrite its header.
 
     Returns:
-        A read-only array of that shape.
+        An array of that shape.
 
     Raises:
         DamagedDataError: If the file is not that array.
@@ -96,7 +96,9 @@ def read_idx(path: Path, *, shape: tuple[int, ...], sha256: str) -> NDArray[np.u
         raise DamagedDataError(
             f"{path} has sha256 {found} unpacked; it must be {sha256}. Delete it and fetch it again."
         )
-    return np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape)
+    return (
+        np.frombuffer(data, np.uint8, offset=len(header)).reshape(shape).copy()
+    )  # torch warns of read-only arrays
 
 
 def read_npz(file: Path | IO[bytes], names: tuple[str, ...]) -> tuple[NDArray[Any], ...]:
