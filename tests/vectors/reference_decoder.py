@@ -138,7 +138,7 @@ def rice(section, k, dim):
         else:
             bits = Bits(section[at:])
         for place in range(min(65536, k - 65536 * group)):
-            if place % 512 == 0:
+            if place % 256 == 0:
                 p = bits.take(6)
                 demand(p <= 62, "rice-parameter")
                 ternary = p > 0 and p % 2 == 0

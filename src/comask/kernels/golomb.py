@@ -2,8 +2,8 @@
 
 The positions are turned into gaps (how many positions are skipped before the next kept one), which are geometrically
 distributed when positions are kept at random. For a geometric source Golomb's codes are the optimal symbol codes
-(Golomb 1966; Gallager and van Voorhis 1975). Rice's subset has moduli `2**j` only, up to 4.6 % above the entropy at density
-0.2; with `3 * 2**j` as well, the loss stays below 2 % at every density up to 0.2, and the arithmetic stays shifts.
+(Golomb 1966; Gallager and van Voorhis 1975). Rice's subset has moduli `2**j` only, 2.4 % above the entropy at density
+0.2; with `3 * 2**j` as well, the loss stays below 2 % at every density, and the arithmetic stays shifts.
 
 Layout of the bits: see `docs/format/v1.md`, "rice". Bits are numbered from the least significant bit of the first byte.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from comask.kernels.intrinsics import int64, trailing_zeros
 
-CHUNK = 512
+CHUNK = 256
 """Gaps that share one parameter."""
 
 PARAMETER_BITS = 6
