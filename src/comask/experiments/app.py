@@ -25,6 +25,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 data not found, 4 bad payload, 5 bad checkpoint, 130 interrupted.",
 )
 
+_FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 _DATA_KEYS = ("dataset", "data_root", "partition", "clients", "min_samples", "seed")
 
 Out = Annotated[
@@ -83,10 +84,11 @@ def run(
     from comask.experiments import console, runner  # noqa: PLC0415  # what follows is not needed for --help
     from comask.experiments.folder import RunFolder  # noqa: PLC0415
     from comask.experiments.resolve import resolve  # noqa: PLC0415
+    from comask.experiments.resuming import recorded_config  # noqa: PLC0415
 
     _refuse_with_resume(resume, config=config, out=out, overwrite=overwrite)
     folder = None if resume is None else RunFolder(resume)
-    wanted = RunConfig.load(config, given) if folder is None else runner.recorded_config(folder, given)
+    wanted = RunConfig.load(config, given) if folder is None else recorded_config(folder, given)
     if dry_run:
         typer.echo(resolve(wanted).to_toml(), nl=False)
         return
@@ -139,6 +141,8 @@ def compare(
         if not as_json:
             typer.echo(f"{run.algorithm}, seed {run.seed}: {console.outcome(where.read_summary())}")
 
+    if not as_json:
+        typer.echo(f"{len(runs)} runs of {runs[0].rounds} rounds: {console.describe_task(runs[0])}")
     with _resumable("compare", folder):
         comparing.run_all(
             runs,
@@ -173,7 +177,7 @@ def report(
 
 
 @app.command()
-@with_settings({name: SETTINGS[name] for name in _DATA_KEYS})
+@with_settings({name: SETTINGS[name] for name in _DATA_KEYS}, options=False)
 def data(
     given: dict[str, Any],
     *,
@@ -188,20 +192,15 @@ def data(
     from comask.experiments.resolve import divide  # noqa: PLC0415
     from comask.experiments.show import show_partition  # noqa: PLC0415
 
-    federation = divide(
-        RunConfig.load(None, {name: value for name, value in given.items() if name != "options"})
-    )
-    counts = class_table(federation).tolist()
-    dataset = federation.dataset
-    facts = f"{len(dataset.train_targets):,} training and {len(dataset.test_targets):,} test samples"
+    if figure is not None and figure.suffix not in _FIGURE_SUFFIXES:
+        raise ConfigError(f"--figure must end in {', '.join(_FIGURE_SUFFIXES)}, got {str(figure)!r}.")
+    federation = divide(RunConfig.load(None, given))
     if as_json:
-        typer.echo(json.dumps({"dataset": dataset.name, "partition": federation.partition, "counts": counts}))
+        dataset = federation.dataset
+        facts = {"dataset": dataset.name, "partition": federation.partition, "note": dataset.note}
+        typer.echo(json.dumps({**facts, "counts": class_table(federation).tolist()}))
     else:
-        show_partition(
-            counts, f"{dataset.name}: {facts}; {federation.partition} over {federation.num_clients} clients"
-        )
-        if dataset.note:
-            typer.echo(dataset.note)
+        show_partition(federation)
     if figure is not None:
         from comask.experiments.data_figures import draw_partition  # noqa: PLC0415
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from comask.experiments.config import CompareConfig, RunConfig
 from comask.experiments.folder import CONFIG, RunFolder, require_vacant, write_atomic
 from comask.experiments.resolve import resolve_all
 from comask.experiments.results import Target, choose_target, find_runs, group_runs
-from comask.experiments.runner import Observer, is_finished, require_same, resume, start
+from comask.experiments.resuming import AUTO, is_finished, require_same, settle
+from comask.experiments.runner import Observer, resume, start
 from comask.experiments.table import Row, describe_target, make_rows, to_csv, to_markdown
 
 COMPARISON, TABLE_MARKDOWN, TABLE_CSV = "compare.toml", "table.md", "table.csv"
 
 Watching = Callable[[str], AbstractContextManager[Observer]]
-"""From the label of a run, such as `"2/6 "`, to who watches it."""
+"""From the label of a run, such as `"2/6"`, to who watches it."""
 
 
 def run_all(
@@ -41,15 +43,26 @@ def run_all(
     Raises:
         ComaskError: As `start` and `resume`.
     """
-    for number, run in enumerate(runs, start=1):
-        folder = folder_of(run, out)
+    # What the first run settles on holds for all: precisions must not differ because a probe came out otherwise.
+    begun = [recorded for recorded in map(_recorded, runs, repeat(out)) if recorded is not None]
+    settled = next((recorded for recorded in begun if recorded.precision != AUTO), None)
+    for number, wanted in enumerate(runs, start=1):
+        folder = folder_of(wanted, out)
+        run = wanted if settled is None else settle(wanted, settled)
         if not is_finished(run, folder):
-            with watching(f"{number}/{len(runs)} ") as observer:
+            with watching(f"{number}/{len(runs)}") as observer:
                 if folder.config.exists():
                     resume(run, folder, command=command, observer=observer)
                 else:
                     start(run, folder, overwrite=False, command=command, observer=observer)
+        settled = settled or _recorded(wanted, out)
         finished(run, folder)
+
+
+def _recorded(run: RunConfig, out: Path) -> RunConfig | None:
+    """Return the configuration in a run's folder, or None before there is one."""
+    file = folder_of(run, out).config
+    return RunConfig.load(file, {}) if file.exists() else None
 
 
 def prepare(config: CompareConfig, out: Path, *, overwrite: bool, resume: bool) -> list[RunConfig]:
@@ -73,9 +86,8 @@ def prepare(config: CompareConfig, out: Path, *, overwrite: bool, resume: bool) 
             RunFolder(old.parent).clear()
         out.mkdir(parents=True, exist_ok=True)
     for run in runs:  # before the first of them runs, not hours later
-        folder = folder_of(run, out)
-        if folder.config.exists():
-            require_same(RunConfig.load(folder.config, {}), run, folder)
+        if (recorded := _recorded(run, out)) is not None:
+            require_same(recorded, run, folder_of(run, out))
     write_atomic(out / COMPARISON, config.to_toml())
     return runs
 

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from comask.experiments.config import RunConfig
 from comask.experiments.runner import Observer, Session
 from comask.simulation.records import RoundRecord
 
@@ -59,7 +60,7 @@ class Headlines:
 
     def started(self, session: Session) -> None:
         """See `Observer`."""
-        self._console.print(self._label + headline(session), markup=False)
+        self._console.print(headline(session, self._label), markup=False)
 
     def recorded(self, record: RoundRecord) -> None:
         """See `Observer`."""
@@ -79,12 +80,13 @@ class ProgressBar:
             TextColumn("{task.fields[seen]}"),
             TimeRemainingColumn(),
             console=self._console,
+            transient=True,  # what a run has reached is printed where it stood
         )
         self._task: TaskID | None = None
 
     def started(self, session: Session) -> None:
         """See `Observer`."""
-        self._console.print(self._label + headline(session), markup=False)
+        self._console.print(headline(session, self._label), markup=False)
         self._progress.start()
         self._task = self._progress.add_task(
             "", total=session.config.rounds, completed=len(session.done), seen=""
@@ -113,21 +115,36 @@ class ProgressBar:
             self._progress.update(self._task, advance=advance, seen=seen)
 
 
-def headline(session: Session) -> str:
-    """Return one line that says what runs, and on what."""
+def headline(session: Session, label: str) -> str:
+    """Return one line that says what runs, and on what.
+
+    Args:
+        session: What was decided.
+        label: The run's place in a comparison, such as `"2/6"`; the task is left out then, since all runs share it. Empty
+            for a single run.
+    """
     config = session.config
+    what = f"{label} {config.algorithm}, seed {config.seed}".lstrip()
     workers = f"{session.workers} workers" if session.workers else "in process"
+    where = f"{config.device}, {workers}, {config.precision} ({session.precision_reason})"
     return (
-        f"{config.algorithm}, seed {config.seed}: {config.model} of {session.parameters:,} parameters on {config.dataset}, "
-        f"{config.clients} clients, {config.partition}; {session.device}, {session.precision} ({session.precision_reason}), {workers}"
+        f"{what}: {where}"
+        if label
+        else f"{what}: {describe_task(config)}, {session.parameters:,} parameters; {where}"
     )
+
+
+def describe_task(config: RunConfig) -> str:
+    """Return what is trained on what, in a few words."""
+    model = config.model or "default model"
+    return f"{model} on {config.dataset}, {config.clients} clients, {config.partition}"
 
 
 def outcome(summary: Mapping[str, Any]) -> str:
     """Return one line that says what a run has reached."""
     refused = sum(summary["refused"].values())
     return (
-        f"{summary['rounds']} rounds: accuracy {percent(summary['test_accuracy'])}, {megabytes(summary['uplink_bytes'])} up, "
+        f"{summary['rounds']} rounds, accuracy {percent(summary['test_accuracy'])}, {megabytes(summary['uplink_bytes'])} up, "
         f"{megabytes(summary['downlink_bytes'])} down, {summary['seconds']:.1f} s"
         + (f", {refused} uploads refused" if refused else "")
     )

@@ -40,17 +40,24 @@ _OptionTexts = Annotated[
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
 
 
-def with_settings(table: Mapping[str, Setting]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one flag for each setting, and `--option`.
+def with_settings(
+    table: Mapping[str, Setting], *, options: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one flag for each setting.
 
     The command's first parameter receives what was given, as `merge` in `comask.experiments.config` takes it; the others
     are ordinary.
+
+    Args:
+        table: The settings.
+        options: Whether the command also has `--option`, for options of algorithms.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         flags = [_parameter(row) for row in table.values()]
-        flags.append(_keyword("options", _OptionTexts, ()))
+        if options:
+            flags.append(_keyword("options", _OptionTexts, ()))
 
         @functools.wraps(command)
         def wrapper(**given: Any) -> None:
@@ -60,7 +67,7 @@ def with_settings(table: Mapping[str, Setting]) -> Callable[[Callable[..., None]
                 for name, text in texts.items()
                 if text is not None
             }
-            values["options"] = merge_options(parse_option(text) for text in given.pop("options"))
+            values["options"] = merge_options(parse_option(text) for text in given.pop("options", ()))
             command(values, **given)
 
         parameters = [*own, *flags]

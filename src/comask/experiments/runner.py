@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from comask.errors import ConfigError
-from comask.experiments.config import SETTINGS, RunConfig
+from comask.experiments.config import RunConfig
 from comask.experiments.environment import describe_environment, now
 from comask.experiments.folder import RunFolder, read_rounds
 from comask.experiments.resolve import algorithm_arguments, divide, resolve
+from comask.experiments.resuming import is_finished
 from comask.simulation.records import RoundRecord
 
 if TYPE_CHECKING:
@@ -28,21 +28,15 @@ class Session:
     """What is decided when a run starts or continues.
 
     Attributes:
-        config: The resolved configuration.
-        folder: Where it is written.
+        config: The resolved configuration, with the device and precision that were chosen.
         parameters: Number of trained parameters, `d`.
-        device: Where it trains.
-        precision: The arithmetic chosen.
-        precision_reason: Why.
+        precision_reason: Why this precision.
         workers: Worker processes; 0 trains in this one.
         done: The records of earlier sessions.
     """
 
     config: RunConfig
-    folder: Path
     parameters: int
-    device: str
-    precision: str
     precision_reason: str
     workers: int
     done: tuple[RoundRecord, ...]
@@ -85,7 +79,7 @@ def resume(config: RunConfig, folder: RunFolder, *, command: Sequence[str], obse
     """Continue after the last checkpoint, to the same bytes and model as an uninterrupted run; a finished run stays as it is.
 
     Args:
-        config: As `recorded_config` returned it, possibly with more rounds or other settings that may change.
+        config: As `recorded_config` returns it.
         folder: The run's folder.
         command: The command line, for the summary.
         observer: Is told as rounds are done.
@@ -96,74 +90,21 @@ def resume(config: RunConfig, folder: RunFolder, *, command: Sequence[str], obse
     """
     if is_finished(config, folder):
         return
-    with folder.locked():
-        folder.write_config(config.to_toml())
     _execute(config, divide(config), folder, command, observer)
-
-
-def recorded_config(folder: RunFolder, flags: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration of an existing run, with flags that may change it applied.
-
-    Raises:
-        ConfigError: If the folder holds no run, or a flag would change the rounds that are already done.
-    """
-    if not folder.config.exists():
-        raise ConfigError(f"{folder.path} holds no {folder.config.name}: it is not the folder of a run.")
-    recorded = RunConfig.load(folder.config, {})
-    changed = RunConfig.load(folder.config, flags)
-    require_same(recorded, changed, folder)
-    return changed
-
-
-def require_same(recorded: RunConfig, wanted: RunConfig, folder: RunFolder) -> None:
-    """Check that two configurations differ only where a resumed run may.
-
-    Raises:
-        ConfigError: If not; the message has the setting and both values.
-    """
-    for name, row in SETTINGS.items():
-        before, after = getattr(recorded, name), getattr(wanted, name)
-        if before != after and not row.may_change:
-            may = ", ".join(other.flag for other in SETTINGS.values() if other.may_change)
-            raise ConfigError(
-                f"{row.flag} is {before!r} in {folder.config} and cannot become {after!r}; a resumed run may change {may}."
-            )
-    if recorded.options != wanted.options:
-        raise ConfigError(
-            f"Options are {dict(recorded.options)} in {folder.config} and cannot become {dict(wanted.options)}."
-        )
-    done = len(read_rounds(folder.rounds))
-    if wanted.rounds < done:
-        raise ConfigError(
-            f"--rounds must be at least {done}, the rounds that {folder.path} already has, got {wanted.rounds}."
-        )
-
-
-def is_finished(config: RunConfig, folder: RunFolder) -> bool:
-    """Tell whether all rounds of the configuration are done and summed up."""
-    return (
-        len(read_rounds(folder.rounds)) == config.rounds and folder.read_summary().get("status") == "finished"
-    )
 
 
 def _execute(
     config: RunConfig, federation: Federation, folder: RunFolder, command: Sequence[str], observer: Observer
 ) -> None:
     earlier = folder.read_summary()
-    # A resumed run keeps the arithmetic it began with: measuring again might choose another.
-    pinned = replace(
-        config,
-        device=earlier.get("device", config.device),
-        precision=earlier.get("precision", config.precision),
-    )
-    with folder.locked(), _open_simulation(pinned, federation, folder.checkpoint) as simulation:
+    with folder.locked(), _open_simulation(config, federation, folder.checkpoint) as simulation:
         done = folder.reconcile(simulation.start_round - 1, simulation.last_record)
+        settled = replace(config, device=simulation.device, precision=simulation.precision)
+        # Choosing again might end differently: from here on, the run is one that was told what to use.
+        folder.write_config(settled.to_toml())
         session = Session(
-            config=config,
-            folder=folder.path,
+            config=settled,
             parameters=simulation.state.model.dim,
-            device=str(simulation.device),
-            precision=simulation.precision,
             precision_reason=earlier["precision_reason"] if done and earlier else simulation.precision_reason,
             workers=simulation.workers,
             done=tuple(done),
@@ -173,8 +114,8 @@ def _execute(
             "algorithm": config.algorithm,
             "seed": config.seed,
             "parameters": session.parameters,
-            "device": session.device,
-            "precision": session.precision,
+            "device": settled.device,
+            "precision": settled.precision,
             "precision_reason": session.precision_reason,
             "data_note": federation.dataset.note,
         }
@@ -234,7 +175,7 @@ def _describe(session: Session, command: Sequence[str]) -> dict[str, Any]:
         "started": now(),
         "first_round": len(session.done) + 1,
         "command": shlex.join(command),
-        "device": session.device,
+        "device": session.config.device,
         "workers": session.workers,
         "environment": describe_environment(),
     }

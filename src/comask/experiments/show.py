@@ -6,27 +6,45 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
+from comask.data import Federation, partition_table
 from comask.experiments.results import Target
 from comask.experiments.table import HEADINGS, Row, cells, describe_target, to_markdown
 from comask.wire import PayloadInfo
 
+_SHORT = (
+    "Algorithm",
+    "Final accuracy",
+    "Uplink a round",
+    "Rounds to target",
+    "Uplink to target",
+    "Time a round",
+)
+"""Columns that fit on a terminal of 80 characters; the files have all of them."""
+
+_WIDE = 500
+"""Characters a line where nobody looks at it in a window."""
+
 
 def show_rows(rows: Sequence[Row], target: Target) -> None:
-    """Print a comparison's table: drawn on a terminal, Markdown elsewhere."""
-    console = Console(highlight=False)
+    """Print a comparison's table: the main columns on a terminal, all of them as Markdown elsewhere."""
+    console = _console()
     if not console.is_terminal:
         print(to_markdown(rows))  # noqa: T201  # this is the output
         print(describe_target(target))  # noqa: T201
         return
-    table = Table(*HEADINGS, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold")
+    for name in _SHORT:
+        table.add_column(name, no_wrap=name == _SHORT[0], justify="left" if name == _SHORT[0] else "right")
     for row in rows:
-        table.add_row(*map(escape, cells(row)))
+        by_name = dict(zip(HEADINGS, cells(row), strict=True))
+        table.add_row(*(escape(by_name[name]) for name in _SHORT))
     console.print(table)
     console.print(describe_target(target), style="dim", markup=False)
 
@@ -48,12 +66,14 @@ def algorithm_facts() -> list[dict[str, Any]]:
 
 def show_algorithms(facts: Sequence[dict[str, Any]]) -> None:
     """Print the algorithms: what each sends, the formula of its bits, its options, its paper."""
-    console = Console(highlight=False, soft_wrap=not Console().is_terminal)
+    console = _console()
     for fact in facts:
-        console.print(f"[bold]{escape(fact['name'])}[/bold]  {escape(fact['summary'])}")
         options = ", ".join(f"{name}={value}" for name, value in fact["options"].items())
-        console.print(f"    options: {escape(options)}", style="dim")
-        console.print(f"    {escape(fact['source'].splitlines()[0])}\n", style="dim")
+        paper = fact["source"].partition("\n\n")[0].replace("\n", " ")
+        console.print(fact["name"], style="bold", markup=False)
+        for line in (fact["summary"], f"Options: {options}", paper):
+            console.print(Padding(Text(line), (0, 0, 0, 4), expand=False))
+        console.print()
 
 
 def payload_facts(info: PayloadInfo) -> dict[str, Any]:
@@ -65,7 +85,7 @@ def payload_facts(info: PayloadInfo) -> dict[str, Any]:
 
 def show_payload(info: PayloadInfo) -> None:
     """Print a payload's header, codings and bytes per section."""
-    console = Console(highlight=False)
+    console = _console()
     fingerprint = "none" if info.fingerprint is None else info.fingerprint.hex()
     console.print(
         f"round {info.round}, {info.dim:,} parameters, layout {fingerprint}, {info.total_bytes:,} bytes"
@@ -92,21 +112,13 @@ def show_payload(info: PayloadInfo) -> None:
     console.print(table)
 
 
-def show_partition(counts: Sequence[Sequence[int]], title: str) -> None:
-    """Print how many samples of each class each client holds.
+def show_partition(federation: Federation) -> None:
+    """Print how many samples of each class each client holds."""
+    console = _console()
+    console.print(partition_table(federation))
 
-    Args:
-        counts: One row a client, one column a class.
-        title: What is shown.
-    """
+
+def _console() -> Console:
+    """Return a console that fits the terminal, or one that breaks no lines where the output goes elsewhere."""
     console = Console(highlight=False)
-    console.print(title, markup=False)
-    width = max(len(str(max(map(sum, counts), default=0))), 5)
-    head = ["client", *map(str, range(len(counts[0]))), "all"]
-    lines = [
-        [str(client), *(str(count) if count else "." for count in row), str(sum(row))]
-        for client, row in enumerate(counts)
-    ]
-    sums = [sum(column) for column in zip(*counts, strict=True)]
-    for line in (head, *lines, ["all", *map(str, sums), str(sum(sums))]):
-        print("".join([f"{line[0]:>7}", *(f"{cell:>{width + 1}}" for cell in line[1:])]))  # noqa: T201  # a plain grid
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)

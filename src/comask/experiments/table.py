@@ -73,7 +73,7 @@ def make_rows(groups: Sequence[Group], target: Target) -> list[Row]:
 def cells(row: Row) -> tuple[str, ...]:
     """Return a row as people read it, with units."""
     spread = "" if row.final_accuracy_std is None else f" ± {100 * row.final_accuracy_std:.2f}"
-    some = f" ({row.reached} of {row.seeds} seeds)" if row.reached < row.seeds else ""
+    some = f" ({row.reached} of {row.seeds})" if row.reached < row.seeds else ""
     reached = row.rounds_to_target is not None and row.uplink_mb_to_target is not None
     return (
         row.algorithm,
@@ -108,7 +108,7 @@ def describe_target(target: Target) -> str:
     """Return the sentences that must stand under the table."""
     return (
         f"Target: test accuracy {100 * target.accuracy:.2f} % ({target.rule}); a seed reaches it in the first evaluated round "
-        "at or above it. Final accuracy: after the last evaluated round, mean ± sample standard deviation over seeds. "
+        'at or above it; "(1 of 3)" means that only 1 of 3 seeds does. Final accuracy: after the last evaluated round, mean ± sample standard deviation over seeds. '
         "MB: 1,000,000 bytes, of all clients together; the paper's formula counts 32 bits a number."
     )
 
