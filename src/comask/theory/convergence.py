@@ -105,7 +105,7 @@ def convergence_bound_convex(
                 "Give strong_convexity > 0 or a finite radius: without either no gap can be bounded."
             )
         require_positive("radius", radius)
-    split = np.linspace(0, 1, 66)[1:-1]  # Young's free parameter s
+    split = np.geomspace(1e-4, 0.9, 64)  # Young's free parameter s
     gain, loss = _round_gain_and_loss(problem, adam, sparsity, split, exact_gradients=exact_gradients)
     length = adam.lr * adam.local_steps
     loss = length * (loss + _curvature_cost(problem, adam, sparsity))
