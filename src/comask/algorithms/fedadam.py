@@ -8,9 +8,7 @@ server and uploads weights only.
 
 from __future__ import annotations
 
-from functools import partial
-
-from comask.algorithms.accounting import dense_bits
+from comask.algorithms.accounting import DenseBits
 from comask.algorithms.base import Algorithm
 from comask.algorithms.delta import AveragingServer, BufferPolicy, DeltaClient, keep_all
 from comask.hyperparams import AdamConfig
@@ -38,5 +36,5 @@ def fedadam(
         server=AveragingServer(3, buffers),
         uplink=get_codec(codec),
         downlink=get_codec("exact"),
-        paper_bits=partial(dense_bits, num_streams=3),
+        paper_bits=DenseBits(3),
     )

@@ -12,12 +12,11 @@ Sending dM and dV at the positions of the largest dW was done earlier, per tenso
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comask.algorithms.accounting import shared_mask_bits
+from comask.algorithms.accounting import SharedMaskBits
 from comask.algorithms.base import Algorithm
 from comask.algorithms.delta import AveragingServer, BufferPolicy, DeltaClient
 from comask.hyperparams import AdamConfig
@@ -81,5 +80,5 @@ def fedadam_ssm(
         server=AveragingServer(3, buffers),
         uplink=get_codec(codec),
         downlink=get_codec("exact"),
-        paper_bits=partial(shared_mask_bits, density=density),
+        paper_bits=SharedMaskBits(density),
     )

@@ -8,12 +8,11 @@ lr |M| / sqrt(eps), so the method depends heavily on eps and where it stands.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from comask.algorithms.accounting import separate_mask_bits
+from comask.algorithms.accounting import SeparateMaskBits
 from comask.algorithms.base import Algorithm
 from comask.algorithms.delta import AveragingServer, BufferPolicy, DeltaClient
 from comask.hyperparams import AdamConfig
@@ -75,5 +74,5 @@ def fedadam_top(
         server=AveragingServer(3, buffers),
         uplink=get_codec(codec),
         downlink=get_codec("exact"),
-        paper_bits=partial(separate_mask_bits, density=density),
+        paper_bits=SeparateMaskBits(density),
     )

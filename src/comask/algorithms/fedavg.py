@@ -7,9 +7,7 @@ over the round's local batches, all taken at the received weights.
 
 from __future__ import annotations
 
-from functools import partial
-
-from comask.algorithms.accounting import dense_bits
+from comask.algorithms.accounting import DenseBits
 from comask.algorithms.base import Algorithm
 from comask.algorithms.delta import AveragingServer, BufferPolicy, DeltaClient, keep_all
 from comask.hyperparams import GradientConfig, LocalConfig, SGDConfig
@@ -25,7 +23,7 @@ def _weights_only(name: str, local: LocalConfig, codec: Codec | str, buffers: Bu
         server=AveragingServer(1, buffers),
         uplink=get_codec(codec),
         downlink=get_codec("exact"),
-        paper_bits=partial(dense_bits, num_streams=1),
+        paper_bits=DenseBits(1),
     )
 
 

@@ -151,7 +151,7 @@ class CheckpointFolder:
             os.close(folder)
 
     def _read_arrays(self, name: str) -> dict[str, NDArray[np.float32]]:
-        with np.load(self.path / name, allow_pickle=False) as archive:
+        with (self.path / name).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
         for key, array in arrays.items():
             if array.dtype != np.float32:

@@ -261,12 +261,10 @@ def _identity(
     for samples in federation.clients:
         clients.update(len(samples).to_bytes(8, "little"))
         clients.update(np.ascontiguousarray(samples, "<i8").tobytes())
-    initial = hashlib.sha256(flat.params_array().tobytes() + flat.buffers_array().tobytes())
     return {
         "algorithm": describe(algorithm),
         "settings": describe(replace(settings, rounds=1, eval_every=1)),
         "dataset": federation.dataset.name,
         "clients": clients.hexdigest(),
         "layout": flat.layout.fingerprint.hex(),
-        "initial_model": initial.hexdigest(),
     }

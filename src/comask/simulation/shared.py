@@ -42,7 +42,8 @@ class SharedBuffer:
 
     def write(self, data: bytes) -> int:
         """Overwrite the first bytes and return how many."""
-        self.view(len(data))[:] = data
+        if data:
+            self.view(len(data))[:] = data
         return len(data)
 
     def close(self) -> None:
