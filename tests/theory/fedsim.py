@@ -5,12 +5,12 @@ Arrays are `(batch, devices, dim)`: every batch entry is an instance of its own 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 
-from comask.theory.constants import AdamSetting, ProblemConstants
+from comask.theory import AdamSetting, PathConstants, ProblemConstants, measure_step
 
 
 class Problem(Protocol):
@@ -126,6 +126,18 @@ class Run:
     captured: np.ndarray  # (batch,): least share of the energy any mask kept
     largest_step: np.ndarray  # (batch,): of |m| / sqrt(v + eps)
     largest_ratio: np.ndarray  # (batch,): of m^2 / v where v > 0
+    path: list[list[PathConstants]]  # by round and step, each (batch, devices)
+
+    def path_of(self, instance: int) -> PathConstants:
+        """Return the constants of every step of one instance, shape `(rounds, local_steps, devices)`."""
+        return PathConstants(
+            **{
+                field.name: np.array(
+                    [[getattr(step, field.name)[instance] for step in row] for row in self.path]
+                )
+                for field in fields(PathConstants)
+            }
+        )
 
     def constants(self, problem: Problem, instance: int, *, floor: bool = True) -> ProblemConstants:
         """Return the constants measured on one instance, with `rms` heterogeneity."""
@@ -176,6 +188,7 @@ def simulate(
         momentum_error=np.empty((rounds, batch, 2)), residual=empty.copy(),
         grad_bound=empty.copy(), heterogeneity=np.zeros((batch, devices)), second_moment_floor=np.full(batch, np.inf),
         captured=np.ones(batch), largest_step=empty.copy(), largest_ratio=empty.copy(),
+        path=[[None] * adam.local_steps for _ in range(rounds)],
     )  # fmt: skip
     run.weights[0] = run.virtual[0] = start
     for r in range(rounds):
@@ -189,10 +202,12 @@ def simulate(
             gradient = problem.device_grad(local[0])
             central = problem.grad(local[0])
             run.heterogeneity = np.maximum(run.heterogeneity, np.linalg.norm(gradient - central, axis=2))
+            before = local[0], reference[0]
             local = adam_step(local, gradient, adam)
             wrong += np.square(local[1] - at_virtual[:, None]) / adam.local_steps
             ahead = problem.grad(reference[0])
             reference = adam_step(reference, ahead, adam)
+            run.path[r][step] = measure_step(local, reference, (gradient, central, ahead), before, adam.eps)
             for seen in (gradient, central, ahead):
                 _raise_to(run.grad_bound, seen)
             for _, m, v in (local, reference):

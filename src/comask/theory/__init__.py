@@ -37,6 +37,7 @@ from comask.theory.momentum import (
     residual_bound,
     stale_momentum_bound,
 )
+from comask.theory.path import PathConstants, measure_step, path_divergence_bound
 
 __all__ = [
     "AdamSetting",
@@ -44,6 +45,7 @@ __all__ = [
     "DivergenceBound",
     "MaskWeights",
     "MomentumError",
+    "PathConstants",
     "ProblemConstants",
     "Sparsity",
     "binary_entropy",
@@ -59,10 +61,12 @@ __all__ = [
     "mask_floor_bits",
     "mask_objective",
     "mask_weights",
+    "measure_step",
     "moment_ratio",
     "momentum_error",
     "optimal_density",
     "optimal_mask",
+    "path_divergence_bound",
     "payload_floor_bits",
     "preconditioner_disagreement",
     "preconditioner_range",
