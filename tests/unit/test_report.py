@@ -163,12 +163,20 @@ def test_folders_without_runs_are_refused(tmp_path):
         find_runs([tmp_path])
 
 
-def test_a_run_that_was_never_evaluated_is_left_out_with_a_note(tmp_path):
+def test_a_run_that_was_never_evaluated_is_left_out_with_a_note(tmp_path, capsys):
     write_run(tmp_path, "fedadam-ssm", 0, [0.5])
     write_run(tmp_path, "fedadam-top", 0, [None])
+    write_run(tmp_path, "fedavg", 0, [], rounds=3)
     groups, notes = load(tmp_path)
     assert [group.algorithm for group in groups] == ["fedadam-ssm"]
-    assert notes == ["fedadam-top, seed 0, has no evaluated round and is left out."]
+    expected = [
+        f"{name}, seed 0, has no evaluated round and is left out." for name in ("fedadam-top", "fedavg")
+    ]
+    assert notes == expected
+    _, _, stderr = call(capsys, "report", tmp_path)
+    assert stderr.splitlines() == expected
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert all(note in page for note in expected)
 
 
 def test_damaged_records_are_refused(tmp_path):
@@ -259,5 +267,5 @@ def test_workers_and_rounds_do_not_split_a_group(tmp_path):
 def test_refused_and_dropped_clients_are_counted_in_the_page(tmp_path):
     folder = write_run(tmp_path, "fedadam-ssm", 0, [0.5])
     folder.append(replace(make_record(2), dropped=(0, 1, 2)))
-    page = write_report([tmp_path], tmp_path / "report").read_text()
+    page = write_report([tmp_path], tmp_path / "report")[0].read_text()
     assert "<td>0</td><td>4</td>" in page

@@ -172,7 +172,9 @@ def report(
     """Draw figures and write one HTML file about runs that are done."""
     from comask.experiments.report import write_report  # noqa: PLC0415
 
-    page = write_report(folders, out or folders[0] / "report", target=target, title=title)
+    page, notes = write_report(folders, out or folders[0] / "report", target=target, title=title)
+    for note in notes:
+        typer.echo(note, err=True)
     typer.echo(f"Written: {page}")
 
 

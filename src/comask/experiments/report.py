@@ -20,7 +20,7 @@ _PARTS_CAPTION = (
 
 def write_report(
     folders: Sequence[Path], out: Path, *, target: float | None = None, title: str = "comask report"
-) -> Path:
+) -> tuple[Path, list[str]]:
     """Write `report.html`, the table as `table.md` and `table.csv`, and each figure as PNG and SVG.
 
     Args:
@@ -30,7 +30,7 @@ def write_report(
         title: The page's heading.
 
     Returns:
-        The path of the page.
+        The path of the page, and the sentences on it about runs that are not finished or left out.
 
     Raises:
         ConfigError: If a folder does not exist, holds no run, or the same run twice, or the target is out of range.
@@ -74,4 +74,4 @@ def write_report(
     write_atomic(out / "table.md", f"{to_markdown(rows)}\n{describe_target(chosen)}\n")
     write_atomic(out / "table.csv", to_csv(rows))
     write_atomic(out / "report.html", page)
-    return out / "report.html"
+    return out / "report.html", notes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from comask.errors import ConfigError
 from comask.experiments.config import SETTINGS, RunConfig
-from comask.experiments.folder import ROUNDS, RunFolder, read_rounds
+from comask.experiments.folder import CONFIG, ROUNDS, SUMMARY, RunFolder, read_rounds
 from comask.simulation.records import RoundRecord
 
 _NOT_A_DIFFERENCE = ("algorithm", "seed", "workers", "data_root", "rounds")
@@ -140,7 +140,9 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
     for path in paths:
         if not path.is_dir():
             raise ConfigError(f"{path} is not a folder; name the folder of a run or of a comparison.")
-        folders |= dict.fromkeys(found.parent.resolve() for found in sorted(path.rglob(ROUNDS)))
+        folders |= dict.fromkeys(
+            found.parent.resolve() for found in sorted(path.rglob(CONFIG)) if _has_begun(found.parent)
+        )
     runs, notes = [], []
     for path in folders:
         run = _read(path)
@@ -157,6 +159,10 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
     if not runs:
         raise ConfigError(f"There is no run with an evaluated round in {', '.join(map(str, paths))}.")
     return runs, notes
+
+
+def _has_begun(folder: Path) -> bool:
+    return (folder / ROUNDS).exists() or (folder / SUMMARY).exists()
 
 
 def _read(path: Path) -> Run:
