@@ -11,6 +11,7 @@ from comask.algorithms import ALGORITHMS
 from comask.errors import (
     CheckpointError,
     ConfigError,
+    DamagedDataError,
     DataNotFoundError,
     MissingExtraError,
     NonFiniteError,
@@ -162,6 +163,7 @@ def test_a_full_disk_ends_in_the_systems_message(monkeypatch, capsys):
         (ConfigError("x"), 2),
         (UnknownNameError("algorithm", "x", ["y"]), 2),
         (DataNotFoundError("x"), 3),
+        (DamagedDataError("x"), 3),
         (PayloadError("magic", "x"), 4),
         (CheckpointError("x"), 5),
         (WorkerError("x"), 1),

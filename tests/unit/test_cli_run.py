@@ -192,3 +192,12 @@ def test_a_damaged_record_is_a_checkpoint_error(tmp_path, monkeypatch, capsys):
     code, _, stderr = call(capsys, "run", "--resume", tmp_path)
     assert code == 5
     assert "line 1, is not a round's record" in stderr
+
+
+def test_ctrl_c_before_anything_was_written_offers_nothing_to_continue(tmp_path, monkeypatch, capsys):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("comask.experiments.runner.divide", stop)
+    code, _, stderr = call(capsys, "run", *SMALL, "--out", tmp_path / "run")
+    assert (code, stderr) == (130, "\nInterrupted.\n")

@@ -257,5 +257,7 @@ def _resumable(command: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. Continue with: comask {command} --resume {folder}", err=True)
+        # Before the folder is there, there is nothing to continue.
+        hint = f" Continue with: comask {command} --resume {folder}" if folder.exists() else ""
+        typer.echo(f"\nInterrupted.{hint}", err=True)
         raise typer.Exit(INTERRUPTED) from None

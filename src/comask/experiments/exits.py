@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from comask.errors import CheckpointError, ConfigError, DataNotFoundError, PayloadError
+from comask.errors import CheckpointError, ConfigError, DamagedDataError, DataNotFoundError, PayloadError
 
 OK, FAILED, USAGE, NO_DATA, BAD_PAYLOAD, BAD_CHECKPOINT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -14,7 +14,7 @@ EXIT_CODES: Mapping[int, str] = MappingProxyType(
         OK: "Done.",
         FAILED: "Something failed while running, or a package is missing.",
         USAGE: "A flag, a configuration key or a value is not allowed; nothing was run.",
-        NO_DATA: "The data set is in none of the places looked at.",
+        NO_DATA: "The data set is in none of the places looked at, or one of its files is damaged.",
         BAD_PAYLOAD: "Bytes that are not a valid payload.",
         BAD_CHECKPOINT: "A checkpoint or a run's records are damaged, or belong to another run.",
         INTERRUPTED: "Stopped by Ctrl-C; the message says how to continue.",
@@ -25,6 +25,7 @@ EXIT_CODES: Mapping[int, str] = MappingProxyType(
 _BY_ERROR: tuple[tuple[type[Exception], int], ...] = (
     (ConfigError, USAGE),
     (DataNotFoundError, NO_DATA),
+    (DamagedDataError, NO_DATA),
     (PayloadError, BAD_PAYLOAD),
     (CheckpointError, BAD_CHECKPOINT),
 )

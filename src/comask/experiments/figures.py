@@ -15,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from comask.experiments.results import Curve, Group, Target, curve
 
@@ -30,8 +30,6 @@ _PARTS = (
 )
 _MEGABYTE = 1_000_000
 _MARKS_A_LINE = 9
-
-mpl.rcParams["svg.hashsalt"] = "comask"  # element names in SVG files are the same in every run
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +66,7 @@ def accuracy_by_uplink(groups: Sequence[Group], looks: Sequence[Style], target: 
     figure, axes = _canvas()
     for group, look, course in _courses(groups, looks):
         _line(axes, course.uplink / _MEGABYTE, course, group, look)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _log_axis(axes)
     axes.set_xlabel("uplink of all clients together (MB, log axis)")
     _finish(figure, axes, target)
     return figure
@@ -118,11 +115,11 @@ def bytes_by_part(groups: Sequence[Group]) -> Figure:
             textcoords="offset points",
             va="center",
             fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )
-    left.set_xscale("log")
     low, high = left.get_xlim()
     left.set_xlim(low / 1.5, high * 4)  # room for the numbers
-    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _log_axis(left)
     left.set_xlabel("uplink a round, all clients (MB, log axis)")
     left.set_yticks(places, labels)
     left.invert_yaxis()
@@ -152,7 +149,8 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
     vector = folder / f"{name}.svg"
-    figure.savefig(vector, metadata={"Date": None, "Creator": None})
+    with mpl.rc_context({"svg.hashsalt": "comask"}):  # or element names would be other ones in every run
+        figure.savefig(vector, metadata={"Date": None, "Creator": None})
     return vector
 
 
@@ -180,6 +178,15 @@ def _line(axes: Axes, x: Any, course: Curve, group: Group, look: Style) -> None:
     )
     if len(group.runs) > 1:
         axes.fill_between(x, accuracy - spread, accuracy + spread, color=look.colour, alpha=0.13, linewidth=0)
+
+
+def _log_axis(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic, with plain numbers: 1, 10, 100; also 2 and 5 where it spans little."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _finish(figure: Figure, axes: Axes, target: Target) -> None:

@@ -38,7 +38,8 @@ def render(
     return Template(template).substitute(
         title=escape(title),
         lead=escape(_lead(groups)),
-        notes="".join(f'<p class="note">{escape(note)}</p>\n' for note in [*notes, *_data_notes(runs)]),
+        notes="".join(f'<p class="note">{escape(note)}</p>\n' for note in notes),
+        data="".join(f"<p>{escape(note)}.</p>\n" for note in _data_notes(runs)),
         table=_table(rows),
         target=escape(describe_target(target)),
         figures="".join(_figure(*figure) for figure in figures),
@@ -62,7 +63,11 @@ def _lead(groups: Sequence[Group]) -> str:
 
 
 def _data_notes(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(str(run.summary["data_note"]) for run in runs if run.summary.get("data_note")))
+    return list(
+        dict.fromkeys(
+            str(run.summary["data_note"]).rstrip(".") for run in runs if run.summary.get("data_note")
+        )
+    )
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -115,7 +120,7 @@ def _runs(runs: Sequence[Run]) -> str:
             environment.get("platform", "?"),
         )
         lines.append(f"<tr>{''.join(f'<td>{escape(str(fact))}</td>' for fact in facts)}</tr>\n")
-    return f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr></thead>\n<tbody>{''.join(lines)}</tbody></table>"
+    return f"<table class='facts'><thead><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr></thead>\n<tbody>{''.join(lines)}</tbody></table>"
 
 
 def _last_session(run: Run) -> Mapping[str, Any]:
