@@ -19,14 +19,19 @@ from comask.errors import ConfigError
 from comask.flat import FlatModel, as_tensor
 from comask.hyperparams import AdamConfig, GradientConfig, LocalConfig, SGDConfig
 from comask.kernels.adam import adam_step
-from comask.state import FIRST_MOMENT, SECOND_MOMENT, ModelState
+from comask.state import DRIFT, FIRST_MOMENT, SECOND_MOMENT, ModelState
 
 
 class LocalOptimizer(torch.optim.Optimizer, ABC):
-    """What the local optimisers share: one parameter, the flat vector, whose gradient is never detached from it."""
+    """What the local optimisers share: one parameter, the flat vector, whose gradient is never detached from it.
+
+    Attributes:
+        steps: Steps taken since this object was made.
+    """
 
     def __init__(self, model: FlatModel, defaults: dict[str, Any]) -> None:
         self._model = model
+        self.steps = 0
         super().__init__([model.vector], defaults)
 
     def zero_grad(self, set_to_none: bool = False) -> None:  # noqa: ARG002 -- torch's signature
@@ -47,6 +52,7 @@ class LocalOptimizer(torch.optim.Optimizer, ABC):
             with torch.enable_grad():
                 loss = closure()
         self._update(self._model.vector, cast("Tensor", self._model.vector.grad), self.param_groups[0])
+        self.steps += 1
         return loss
 
     @abstractmethod
@@ -69,6 +75,8 @@ class LocalAdam(LocalOptimizer):
         first_moment: Shape `(d,)`, copied; zeros if None.
         second_moment: Shape `(d,)`, copied; zeros if None.
         first_step: Steps already taken before this optimiser was made; counts only with bias correction.
+        freeze_second_moment: Leave the second moment as it was given.
+        drift: Shape `(d,)`, added to the weights after every step; None: nothing is.
     """
 
     def __init__(
@@ -79,9 +87,13 @@ class LocalAdam(LocalOptimizer):
         first_moment: NDArray[np.float32] | None = None,
         second_moment: NDArray[np.float32] | None = None,
         first_step: int = 0,
+        freeze_second_moment: bool = False,
+        drift: NDArray[np.float32] | None = None,
     ) -> None:
         defaults = {name: getattr(config, name) for name in config.__dataclass_fields__}
         super().__init__(model, defaults)
+        self._frozen = freeze_second_moment
+        self._drift = None if drift is None else as_tensor(drift).to(model.vector.device)
         state = self.state[model.vector]
         state["step"] = first_step
         for name, given in (("first_moment", first_moment), ("second_moment", second_moment)):
@@ -97,7 +109,7 @@ class LocalAdam(LocalOptimizer):
     def _update(self, params: Tensor, grads: Tensor, group: dict[str, Any]) -> None:
         state = self.state[params]
         state["step"] += 1
-        coefficients = _adam_coefficients(group, state["step"])
+        coefficients = _adam_coefficients(group, state["step"], frozen=self._frozen)
         first, second = state["first_moment"], state["second_moment"]
         if params.device.type == "cpu":
             adam_step(
@@ -109,6 +121,8 @@ class LocalAdam(LocalOptimizer):
             )
         else:
             _adam_step_tensors(params, grads, first, second, coefficients)
+        if self._drift is not None:
+            params.add_(self._drift)
 
     def streams(self) -> NDArray[np.float32]:
         """Return weights, first and second moment, shape `(3, d)`: a copy."""
@@ -117,12 +131,13 @@ class LocalAdam(LocalOptimizer):
         return cast("NDArray[np.float32]", rows.cpu().numpy())
 
 
-def _adam_coefficients(group: dict[str, Any], step: int) -> tuple[float, ...]:
+def _adam_coefficients(group: dict[str, Any], step: int, *, frozen: bool) -> tuple[float, ...]:
     """The ten numbers of one step, computed in double precision, in the order `kernels.adam.adam_step` reads them."""
-    lr, beta1, beta2, eps = group["lr"], group["beta1"], group["beta2"], group["eps"]
+    lr, beta1, eps = group["lr"], group["beta1"], group["eps"]
+    beta2 = 1.0 if frozen else group["beta2"]
     corrected = group["bias_correction"] != "none"
     c1 = 1.0 - beta1**step if corrected else 1.0
-    c2 = 1.0 - beta2**step if corrected else 1.0
+    c2 = 1.0 - beta2**step if corrected and not frozen else 1.0
     inside = group["eps_inside_sqrt"]
     decay, decoupled = group["weight_decay"], group["decoupled"]
     return (
@@ -227,4 +242,6 @@ def local_optimizer(
         first_moment=start.streams[FIRST_MOMENT],
         second_moment=start.streams[SECOND_MOMENT],
         first_step=steps_before if config.bias_correction == "global" else 0,
+        freeze_second_moment=start.frozen_second_moment,
+        drift=start.streams[DRIFT] if len(start.streams) > DRIFT else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from comask.algorithms.base import Algorithm, ClientContext, Memory
 from comask.flat import FlatModel
@@ -38,7 +38,7 @@ class ClientRound:
         model: Overwritten with the state that training starts from.
         broadcast: The decoded message of the server.
         memory: What this client kept; empty in its first round.
-        context: The facts of this round.
+        context: The facts of this round; its `steps` are counted here.
         steps_before: Local steps of earlier rounds; counts only with `bias_correction="global"`.
 
     Attributes:
@@ -69,7 +69,8 @@ class ClientRound:
         """
         began = time.perf_counter()
         end = ModelState(self.optimizer.streams(), self._model.buffers_array())
-        update, memory = self._algorithm.client.finish(self._start, end, self._memory, self._context)
+        context = replace(self._context, steps=self.optimizer.steps)
+        update, memory = self._algorithm.client.finish(self._start, end, self._memory, context)
         masked = time.perf_counter()
         payload = encode(update, self._algorithm.uplink, layout=self._context.layout)
         encoded = time.perf_counter()

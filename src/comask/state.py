@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from comask.errors import ConfigError
 
-WEIGHTS, FIRST_MOMENT, SECOND_MOMENT = 0, 1, 2
+WEIGHTS, FIRST_MOMENT, SECOND_MOMENT, DRIFT = 0, 1, 2, 3
 """Rows of `ModelState.streams`."""
 
 
@@ -24,12 +24,15 @@ class ModelState:
 
     Attributes:
         streams: Shape `(s, d)` float32. Row 0 holds the weights; with `s = 3`, rows 1 and 2 hold Adam's first and
-            second moment (the second never negative). With `s = 1` the optimiser has no state that travels.
+            second moment (the second never negative). With `s = 1` the optimiser has no state that travels. With
+            `s = 4`, row 3 is a drift: local Adam adds it to the weights at every step.
         buffers: Shape `(b,)` float32: statistics that are sent but not trained.
+        frozen_second_moment: Local Adam must use the second moment as it is and not change it.
     """
 
     streams: NDArray[np.float32]
     buffers: NDArray[np.float32] = field(default_factory=_no_buffers)
+    frozen_second_moment: bool = False
 
     def __post_init__(self) -> None:
         if self.streams.ndim != 2 or self.streams.dtype != np.float32:

@@ -25,7 +25,7 @@ class DenseBits:
 
     num_streams: int
 
-    def __call__(self, dim: int) -> int:
+    def __call__(self, dim: int, round_number: int = 1) -> int:  # noqa: ARG002 -- the same in every round
         """Bits for a model of `dim` parameters."""
         return self.num_streams * dim * NUMBER_BITS
 
@@ -37,7 +37,7 @@ class SeparateMaskBits:
     density: float
     num_streams: int = 3
 
-    def __call__(self, dim: int) -> int:
+    def __call__(self, dim: int, round_number: int = 1) -> int:  # noqa: ARG002 -- the same in every round
         """Bits for a model of `dim` parameters."""
         k = num_kept(self.density, dim)
         return self.num_streams * (k * NUMBER_BITS + min(k * index_bits(dim), dim))
@@ -50,7 +50,7 @@ class SharedMaskBits:
     density: float
     num_streams: int = 3
 
-    def __call__(self, dim: int) -> int:
+    def __call__(self, dim: int, round_number: int = 1) -> int:  # noqa: ARG002 -- the same in every round
         """Bits for a model of `dim` parameters."""
         k = num_kept(self.density, dim)
         return self.num_streams * k * NUMBER_BITS + min(k * index_bits(dim), dim)

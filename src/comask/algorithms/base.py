@@ -4,6 +4,7 @@ One round, seen by the code that runs it (the simulator and the Flower adapter a
 
 ```
 server    broadcast = algorithm.server.broadcast(state)            -> Update, encoded by algorithm.downlink
+          (or, for a client that holds the last round's model, algorithm.increment.message(state): what has changed since)
 client    start     = algorithm.client.begin(broadcast, memory)    -> ModelState
           ... local steps with the optimiser that algorithm.local describes, in anybody's training loop ...
           update, memory = algorithm.client.finish(start, end, memory, context)   # encoded by algorithm.uplink
@@ -16,7 +17,7 @@ Nothing here imports torch, so that a server can aggregate without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,6 +58,7 @@ class ClientContext:
         seed: The run's root seed; rules derive their own streams from it.
         layout: Names and shapes of the tensors in the flat vector.
         codec: What will encode the upload. Error feedback needs it: what a lossy coding drops is carried over too.
+        steps: How many local steps were taken in this round; `ClientRound` counts them.
     """
 
     round: int
@@ -64,6 +66,7 @@ class ClientContext:
     seed: int
     layout: ParamLayout
     codec: Codec
+    steps: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +126,36 @@ class ServerRule(Protocol):
         ...
 
 
+class PaperBits(Protocol):
+    """Uplink bits of one device in one round by a paper's accounting."""
+
+    def __call__(self, dim: int, round_number: int = 1) -> int:
+        """Return the bits for a model of `dim` parameters in the round of that number, from 1."""
+        ...
+
+
+class IncrementRule(Protocol):
+    """A short way down: what has changed since the last round, for clients that hold the model of that round.
+
+    `ServerRule.broadcast` stays right for everybody. A client gets the increment only if `applies` says so of the memory
+    that the server has seen it commit, that is, if its upload of the round before was accepted; one that was not chosen,
+    dropped out or was refused gets the whole. Client rules tell the two apart by looking at the message.
+    """
+
+    @property
+    def codec(self) -> Codec:
+        """What encodes the increment."""
+        ...
+
+    def message(self, state: ServerState) -> Update | None:
+        """Return the increment from round `state.round`'s model to that of round `state.round + 1`, or None if there is none."""
+        ...
+
+    def applies(self, memory: Memory, round_number: int) -> bool:
+        """Tell whether a client with this memory can use the increment of this round."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Algorithm:
     """One algorithm with all its settings: a value, without state.
@@ -135,8 +168,8 @@ class Algorithm:
         server: The server's pure functions.
         uplink: How uploads are encoded.
         downlink: How broadcasts are encoded.
-        paper_bits: Uplink bits of one device in one round by the paper's accounting (q = 32 bits a number), as a
-            function of the number of parameters.
+        paper_bits: Uplink bits of one device in one round by the paper's accounting (q = 32 bits a number).
+        increment: The short way down of methods that compress both ways; None: every client gets the broadcast.
     """
 
     name: str
@@ -146,4 +179,5 @@ class Algorithm:
     server: ServerRule
     uplink: Codec
     downlink: Codec
-    paper_bits: Callable[[int], int]
+    paper_bits: PaperBits
+    increment: IncrementRule | None = None

@@ -41,7 +41,8 @@ class TrainJob:
         steps: Local steps.
         steps_before: Local steps of earlier rounds.
         memory: What the client kept.
-        broadcast_size: Bytes of the round's broadcast payload.
+        broadcast_start: Where this client's broadcast starts in what was published.
+        broadcast_size: Its length in bytes.
         precision: One of `PRECISIONS`.
     """
 
@@ -50,6 +51,7 @@ class TrainJob:
     steps: int
     steps_before: int
     memory: Memory
+    broadcast_start: int
     broadcast_size: int
     precision: str
 
@@ -121,7 +123,7 @@ class LocalTrainer:
         seed: The run's root seed.
         batch_size: Samples a step.
         device: `"cpu"` or `"cuda"`.
-        read_broadcast: Returns the round's broadcast payload, given its size.
+        read_broadcast: Returns what the round's broadcasts have published, at least up to the byte given.
         read_model: Returns the weights and buffers to test.
     """
 
@@ -146,7 +148,8 @@ class LocalTrainer:
         self._read_broadcast, self._read_model = read_broadcast, read_model
         self._device = torch.device(device)
         self._model = FlatModel(model_factory().to(self._device))
-        self._broadcast: Update | None = None
+        self._broadcasts: dict[int, Update] = {}
+        self._broadcast_round = 0
         dataset = federation.dataset
         if dataset.task == "image":
             mean = torch.tensor(dataset.mean, dtype=torch.float32)
@@ -257,12 +260,17 @@ class LocalTrainer:
         return torch.from_numpy(raw).to(self._device, torch.int64)
 
     def _received(self, job: TrainJob) -> Update:
-        """Decode the broadcast once a round, as a device would."""
-        if self._broadcast is None or self._broadcast.round != job.round:
-            payload = self._read_broadcast(job.broadcast_size)
+        """Decode a broadcast as a device would, but each only once a round."""
+        if self._broadcast_round != job.round:
+            self._broadcasts.clear()
+            self._broadcast_round = job.round
+        start = job.broadcast_start
+        if start not in self._broadcasts:
+            stop = start + job.broadcast_size
             layout = self._model.layout
-            self._broadcast = decode(payload, dim=layout.dim, layout=layout)
-        return self._broadcast
+            payload = memoryview(self._read_broadcast(stop))[start:stop]
+            self._broadcasts[start] = decode(payload, dim=layout.dim, layout=layout)
+        return self._broadcasts[start]
 
     def _autocast(self, precision: str) -> torch.autocast | nullcontext[None]:
         if precision == "bfloat16":

@@ -31,7 +31,7 @@ class RoundRecord:
         dropped: Those that never answered.
         refused: Uploads that arrived or failed and were not added, each with its reason.
         uplink_bytes: Sum of `len(payload)` over all uploads that arrived.
-        downlink_bytes: `len(payload)` of the broadcast, times the clients that received it.
+        downlink_bytes: Sum of `len(payload)` over the broadcasts that the cohort received.
         paper_bits: The same uplink in the paper's accounting (formula bits), summed over the uploads that arrived.
         mask_bytes: Part of `uplink_bytes` that says which positions are kept.
         value_bytes: Part that holds the values.

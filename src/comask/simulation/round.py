@@ -85,6 +85,7 @@ class _Round:
         self._bytes = dict.fromkeys(("mask", "value", "buffer", "overhead", "total"), 0)
         self._accepted: dict[int, Memory] = {}
         self._refused: list[Refusal] = []
+        self._places: dict[int, tuple[int, int]] = {}  # of each client's broadcast: first byte and length
         self._num_uploads = 0
         self._loss_sum, self._loss_weight = 0.0, 0.0
 
@@ -97,8 +98,8 @@ class _Round:
         dropped = tuple(
             c for c in cohort if drops_out(c, setup.settings.dropout, seed=seed, round_number=self._number)
         )
-        broadcast_size = self._broadcast()
-        state = self._aggregate([c for c in cohort if c not in dropped], broadcast_size)
+        self._broadcast(cohort)
+        state = self._aggregate([c for c in cohort if c not in dropped])
         test_loss, test_accuracy = (
             self._evaluate(state) if setup.settings.evaluates(self._number) else (None, None)
         )
@@ -110,8 +111,8 @@ class _Round:
             dropped=dropped,
             refused=tuple(self._refused),
             uplink_bytes=self._bytes["total"],
-            downlink_bytes=broadcast_size * len(cohort),
-            paper_bits=self._num_uploads * setup.algorithm.paper_bits(setup.layout.dim),
+            downlink_bytes=sum(size for _, size in self._places.values()),
+            paper_bits=self._num_uploads * setup.algorithm.paper_bits(setup.layout.dim, self._number),
             mask_bytes=self._bytes["mask"],
             value_bytes=self._bytes["value"],
             buffer_bytes=self._bytes["buffer"],
@@ -123,17 +124,25 @@ class _Round:
         )
         return RoundOutcome(state, self._accepted, record)
 
-    def _broadcast(self) -> int:
-        algorithm = self._setup.algorithm
+    def _broadcast(self, cohort: tuple[int, ...]) -> None:
+        """Publish the broadcast, and the increment where there is one; note who gets which. What nobody gets is not made."""
+        algorithm, layout = self._setup.algorithm, self._setup.layout
         began = time.perf_counter()
-        payload = encode(
-            algorithm.server.broadcast(self._state), algorithm.downlink, layout=self._setup.layout
-        )
+        rule = algorithm.increment
+        increment = None if rule is None else rule.message(self._state)
+        short, whole = b"", b""
+        up_to_date: set[int] = set()
+        if rule is not None and increment is not None:
+            up_to_date = {c for c in cohort if rule.applies(self._memories.get(c, {}), self._number)}
+            short = encode(increment, rule.codec, layout=layout) if up_to_date else b""
+        if up_to_date != set(cohort):
+            whole = encode(algorithm.server.broadcast(self._state), algorithm.downlink, layout=layout)
         self._seconds["encode"] += time.perf_counter() - began
-        self._setup.executor.publish_broadcast(payload)
-        return len(payload)
+        self._setup.executor.publish_broadcast(short + whole)
+        for client in cohort:
+            self._places[client] = (0, len(short)) if client in up_to_date else (len(short), len(whole))
 
-    def _aggregate(self, clients: list[int], broadcast_size: int) -> ServerState:
+    def _aggregate(self, clients: list[int]) -> ServerState:
         """Let the server rule pull the uploads; what it spends beyond waiting for them is aggregation."""
         began = time.perf_counter()
         outside = 0.0
@@ -141,7 +150,7 @@ class _Round:
         def uploads() -> Iterator[Upload]:
             nonlocal outside
             left = time.perf_counter()
-            for result in self._train(clients, broadcast_size):
+            for result in self._train(clients):
                 upload = self._receive(result)
                 if upload is not None:
                     outside += time.perf_counter() - left
@@ -153,7 +162,7 @@ class _Round:
         self._seconds["aggregate"] += time.perf_counter() - began - outside
         return state
 
-    def _train(self, clients: list[int], broadcast_size: int) -> Iterator[TrainResult]:
+    def _train(self, clients: list[int]) -> Iterator[TrainResult]:
         """Train the clients, longest first so that no worker is left with a long one, and yield in cohort order."""
         settings = self._setup.settings
         jobs = {
@@ -163,7 +172,8 @@ class _Round:
                 steps=settings.steps_for(self._setup.num_samples[client]),
                 steps_before=(self._number - 1) * settings.local_steps,
                 memory=self._memories.get(client, {}),
-                broadcast_size=broadcast_size,
+                broadcast_start=self._places[client][0],
+                broadcast_size=self._places[client][1],
                 precision=self._setup.precision,
             )
             for client in clients
