@@ -1,0 +1,50 @@
+# Two commands need nothing but python3 and make: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN := $(BIN)/python -m comask
+
+.PHONY: help install demo test check format bench fuzz docs clean
+
+help:
+	@echo "make demo    train FedAdam, FedAdam-Top and FedAdam-SSM side by side and write a report (about two minutes)"
+	@echo "make test    run the tests"
+	@echo "make check   lint, formatting and types"
+	@echo "make format  format the code"
+	@echo "make bench   benchmarks against what a user would pick otherwise"
+	@echo "make fuzz    throw a million damaged payloads at the decoder"
+	@echo "make clean   remove what was installed and built"
+
+# Installed once; again only when what is required changes.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
+	@touch $@
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(RUN) compare --algorithms fedadam,fedadam-top,fedadam-ssm --rounds 12 --out runs/demo --overwrite
+	$(RUN) report runs/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/select.py
+	$(BIN)/python benchmarks/codec.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
