@@ -9,7 +9,7 @@ import pytest
 from make_abuse import DIM, FOLDER, VALID, cases
 
 from comask.errors import PayloadError
-from comask.wire import RULES, decode, encode, inspect
+from comask.wire import RULES, Codec, decode, encode, inspect
 from comask.wire.header import BlockHeader, Header, seal, write_header, write_varint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vectors"))
@@ -33,7 +33,7 @@ def test_both_decoders_name_the_rule(rule: str) -> None:
 
 
 def test_the_valid_payload_that_they_are_made_from_is_valid() -> None:
-    assert encode(decode(VALID, dim=DIM)) == VALID
+    assert encode(decode(VALID, dim=DIM), Codec("rice", "rice")) == VALID
 
 
 @pytest.mark.parametrize("length", range(len(VALID)))

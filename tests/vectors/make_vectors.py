@@ -11,6 +11,11 @@ from comask.wire import INDEX_CODINGS, VALUE_CODINGS, Block, Codec, ParamLayout,
 
 FOLDER = Path(__file__).parent
 LAYOUT = ParamLayout(("conv.weight", "conv.bias", "scale"), ((8, 3, 5, 5), (8,), ()))
+NETWORK = ParamLayout(
+    ("conv.weight", "conv.bias", "linear.weight", "linear.bias", "head.weight"),
+    ((8, 3, 5, 5), (8,), (20, 8 * 36), (20,), (10, 20)),
+)
+LONG = ParamLayout(("a", "b"), ((3, 700_000), (10, 500)))
 
 
 def numbers(count: int, seed: int) -> np.ndarray:
@@ -24,6 +29,16 @@ def numbers(count: int, seed: int) -> np.ndarray:
 
 def mask(dim: int, one_in: int, seed: int) -> np.ndarray:
     return np.flatnonzero(numbers(dim, seed) % one_in == 0).astype(np.uint32)
+
+
+def clustered(dim: int, seed: int, first: int = 0) -> Block:
+    """A block whose positions come in bursts from `first` on, without values."""
+    starts = first + numbers(60, seed) % (dim - first)
+    lengths = numbers(60, seed + 100) % 40
+    kept = np.unique(
+        np.concatenate([np.arange(a, min(a + n, dim)) for a, n in zip(starts, lengths, strict=True)])
+    )
+    return Block(kept.astype(np.uint32), np.empty((0, kept.size), np.float32))
 
 
 def values(streams: int, k: int, seed: int) -> np.ndarray:
@@ -48,7 +63,7 @@ def cases() -> dict[str, tuple[Update, Codec, ParamLayout | None]]:
             Codec("x", "rice", (name,)),
             None,
         )
-    exact = Codec("x")
+    exact = Codec("x", "rice")
     far = Block(np.array([0, 1, 70_000, 2**31, 2**32 - 1], np.uint32), values(1, 5, 3))
     found |= {
         "nothing": (Update(1, ()), exact, None),
@@ -65,6 +80,17 @@ def cases() -> dict[str, tuple[Update, Codec, ParamLayout | None]]:
             LAYOUT,
         ),
         "the-largest-dimension": (Update(2**32, (far,)), exact, None),
+        "context-without-a-layout": (Update(609, (block(609, 7, 0, 7),)), Codec("x", "context"), None),
+        "context-of-a-network": (
+            Update(NETWORK.dim, (clustered(NETWORK.dim, 8),)),
+            Codec("x", "context"),
+            NETWORK,
+        ),
+        "context-of-two-segments": (
+            Update(LONG.dim, (clustered(LONG.dim, 9, first=2**21),)),
+            Codec("x", "context"),
+            LONG,
+        ),
         "two-rice-groups": (Update(140_000, (block(140_000, 2, 0, 6),)), Codec("x", "rice"), None),
     }
     return found

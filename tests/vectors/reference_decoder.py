@@ -3,7 +3,9 @@
 It checks every rule, and returns plain data: `(round, buffers, [(positions, [values, ...]), ...])`.
 """
 
+import bisect
 import hashlib
+import math
 import struct
 import zlib
 
@@ -101,19 +103,19 @@ def decode(payload, dim, layout=None, max_streams=16):
         demand(k <= dim, "kept")
         demand(coding in INDEX_CODINGS, "index-coding")
         demand(all(number in VALUE_CODINGS for number, _ in streams), "value-coding")
-        positions = INDEX_CODINGS[coding](data.take(length), k, dim)
+        positions = INDEX_CODINGS[coding](data.take(length), k, dim, layout)
         blocks.append((positions, [VALUE_CODINGS[number](data.take(n), k) for number, n in streams]))
     return round_, buffers, blocks
 
 
-def dense(section, k, dim):
+def dense(section, k, dim, _layout):
     """Section 4.1."""
     demand(k == dim, "kept")
     demand(not section, "index-length")
     return list(range(dim))
 
 
-def bitmap(section, k, dim):
+def bitmap(section, k, dim, _layout):
     """Section 4.2."""
     demand(len(section) == (dim + 7) // 8, "index-length")
     positions = [i for i in range(8 * len(section)) if section[i // 8] >> i % 8 & 1]
@@ -122,7 +124,7 @@ def bitmap(section, k, dim):
     return positions
 
 
-def rice(section, k, dim):
+def rice(section, k, dim, _layout):
     """Section 4.3."""
     groups = (k + 65535) // 65536
     at = 4 * max(groups - 1, 0)
@@ -156,6 +158,150 @@ def rice(section, k, dim):
     return positions
 
 
+def squash_table():
+    """Section 4.4.3."""
+    knots = [min(max(round(65536 / (1 + math.exp(-j / 4))), 1), 65535) for j in range(-44, 46)]
+    return [knots[t // 64] + ((knots[t // 64 + 1] - knots[t // 64]) * (t % 64) >> 6) for t in range(5633)]
+
+
+SQUASH = squash_table()
+STRETCH = [min(bisect.bisect_left(SQUASH, p), 5632) - 2816 for p in range(65536)]
+
+
+def logit(rate):
+    return STRETCH[max(rate >> 6, 1)]
+
+
+def level(x):
+    return min(max((x + 1920) >> 7, 0), 15)
+
+
+def step(count):
+    return 131072 // (2 * min(count, 255) + 3)
+
+
+class Arithmetic:
+    """Section 4.4.2."""
+
+    def __init__(self, data):
+        self.data, self.taken = data, 4
+        self.low, self.high = 0, 2**32 - 1
+        self.code = int.from_bytes(data[:4].ljust(4, b"\0"), "big")
+
+    def bit(self, p):
+        middle = self.low + ((self.high - self.low) * p >> 16)
+        bit = self.code <= middle
+        if bit:
+            self.high = middle
+        else:
+            self.low = middle + 1
+        while self.low >> 24 == self.high >> 24:
+            following = self.data[self.taken] if self.taken < len(self.data) else 0
+            self.taken += 1
+            self.code = (self.code << 8 & 0xFFFFFFFF) | following
+            self.low = self.low << 8 & 0xFFFFFFFF
+            self.high = (self.high << 8 & 0xFFFFFFFF) | 255
+        return int(bit)
+
+    def finish(self):
+        tail = next(t for t in range(5) if self.high >> (32 - 8 * t) << (32 - 8 * t) >= self.low)
+        demand(self.taken - 4 + tail == len(self.data), "index-length")
+        demand(self.code == self.high >> (32 - 8 * tail) << (32 - 8 * tail), "index-padding")
+
+
+def context(section, k, dim, layout):
+    """Section 4.4."""
+    segments = -(-dim // 2**21)
+    at = 8 * (segments - 1)
+    demand(len(section) >= at, "index-length")
+    directory = [struct.unpack_from("<II", section, 8 * s) for s in range(segments - 1)]
+    directory.append((len(section) - at - sum(n for n, _ in directory), k - sum(c for _, c in directory)))
+    demand(directory[-1][0] >= 0, "index-length")
+    tensors, offset, channels = [], 0, 0  # (first, end, columns, stride)
+    for _, shape in layout or [("", (dim,))]:
+        size, kernel = math.prod(shape), math.prod(shape[2:])
+        columns = size if len(shape) < 2 or not size else size // shape[0]
+        stride = 3
+        if kernel > 1:
+            stride = kernel
+        elif len(shape) == 2 and channels and shape[1] % channels == 0:
+            side = math.isqrt(shape[1] // channels)
+            stride = side if side > 1 and side * side * channels == shape[1] else 3
+        tensors.append((offset, offset + size, columns, stride))
+        offset += size
+        channels = shape[0] if len(shape) > 2 else channels
+    positions = []
+    for segment, (length, count) in enumerate(directory):
+        start, stop = segment * 2**21, min((segment + 1) * 2**21, dim)
+        data = section[at : at + length]
+        at += length
+        demand(0 <= count <= stop - start, "index-count")
+        if count == 0:
+            demand(not data, "index-length")
+            continue
+        kept = context_segment(data, count, start, stop, tensors)
+        demand(len(kept) == count, "index-count")
+        positions += sorted(kept)
+    return positions
+
+
+def context_segment(data, count, start, stop, tensors):
+    """Section 4.4.1: the positions that one segment keeps."""
+    prior = min(max(count * 2**22 // (stop - start), 64), 2**22 - 64)
+    base = logit(prior)
+    coder = Arithmetic(data)
+    rates = [[prior] * 3328, [2] * 3328]
+    weights = [[393216, 393216, 196608, 1048576, 196608, 196608, 196608] for _ in range(3)]
+    kept = set()
+    for first, end, columns, stride in tensors:
+        first_here, end_here = max(first, start), min(end, stop)
+        column_rates = {}
+        row_rate = last_row_rate = prior
+        for i in range(first_here, end_here):
+            row, c = divmod(i - first, columns)
+            row_first = max(first_here, first + row * columns)
+            if i == row_first:
+                row_rate, run = (prior + last_row_rate) >> 1, 0
+            in_row = [int(i - j >= row_first and i - j in kept) for j in (1, 2, stride, 2 * stride)]
+            left, left2, side, side2 = in_row
+            in_piece = [
+                int(j >= first_here and j in kept) for j in (i - columns + n for n in (-1, 0, 1, -columns))
+            ]
+            up_left, up, up_right, up2 = in_piece
+            up_left = up_left if i > row_first else 0
+            up_right = up_right if c + 1 < columns else 0
+            slot = i - first_here if columns > end_here - first_here else c
+            a, b, rate, d, e = (column_rates.get(slot + j, prior) for j in range(-2, 3))
+            x = [logit(rate) - base, logit(row_rate) - base, logit((a + 3 * b + 3 * d + e) >> 3) - base, base]
+            digits = min(run.bit_length(), 15)
+            contexts = [
+                left + 2 * left2 + 4 * up + 8 * up_left + 16 * up_right + 32 * up2 + 64 * side + 128 * side2,
+                256 + 64 * level(x[2] + base) + 4 * level(x[0] + base) + 2 * side + left,
+                1280 + 128 * level(x[1] + base) + 8 * digits + 4 * side + 2 * up + left,
+            ]
+            x += [logit(rates[0][context]) - base for context in contexts]
+            w = weights[min(left + up + side, 2)]
+            mixed = sum(wj * xj for wj, xj in zip(w, x)) >> 20
+            p = SQUASH[min(max(mixed, -2816), 2816) + 2816]
+
+            bit = coder.bit(p)
+
+            for j in range(7):
+                w[j] += (((bit << 16) - p) * x[j] + 2048) >> 12
+            for context in contexts:
+                rates[0][context] += ((bit << 22) - rates[0][context]) * step(rates[1][context]) >> 16
+                rates[1][context] = min(rates[1][context] + 1, 255)
+            rows_before = (i - first) // columns - (first_here - first) // columns
+            column_rates[slot] = rate + (((bit << 22) - rate) * step(rows_before + 2) >> 16)
+            row_rate += ((bit << 22) - row_rate) * step(c + 15) >> 16
+            last_row_rate = row_rate
+            run = 0 if bit else run + 1
+            if bit:
+                kept.add(i)
+    coder.finish()
+    return kept
+
+
 def fixed_width(width, read):
     """Section 5, for codings that spend the same bytes on every value."""
 
@@ -170,7 +316,7 @@ def binary32(data):
     return struct.unpack("<f", data)[0]
 
 
-INDEX_CODINGS = {0: dense, 1: bitmap, 2: rice}
+INDEX_CODINGS = {0: dense, 1: bitmap, 2: rice, 3: context}
 VALUE_CODINGS = {
     0: fixed_width(4, binary32),
     1: fixed_width(2, lambda data: binary32(b"\0\0" + data)),

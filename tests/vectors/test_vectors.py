@@ -8,7 +8,7 @@ import pytest
 import reference_decoder
 from make_vectors import FOLDER, cases
 
-from comask.wire import INDEX_CODINGS, RULES, VALUE_CODINGS, decode, encode
+from comask.wire import INDEX_CODINGS, RULES, VALUE_CODINGS, Codec, decode, encode
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/format/v1.md").read_text()
 
@@ -63,5 +63,5 @@ def test_the_worked_example_of_the_document() -> None:
     round_, buffers, blocks = reference_decoder.decode(payload, 40)
     assert (round_, buffers, blocks) == (7, (), [([3, 4, 21], [[0.5, -1.0, 0.25]])])
     decoded = decode(payload, dim=40)
-    assert encode(decoded) == payload
+    assert encode(decoded, Codec("rice", "rice")) == payload
     assert decoded.blocks[0].indices.tolist() == [3, 4, 21]

@@ -34,8 +34,9 @@ def split(length: int) -> list[tuple[int, int]]:
 
 
 def run(kernel: Callable[..., _Result], calls: list[tuple[object, ...]]) -> list[_Result]:
-    """Call `kernel(*args)` for each argument tuple, at the same time, and return the results in order."""
-    if len(calls) == 1:
-        return [kernel(*calls[0])]
-    with ThreadPoolExecutor(len(calls)) as pool:
+    """Call `kernel(*args)` for each argument tuple, on `numba.get_num_threads()` threads; return the results in order."""
+    workers = min(len(calls), numba.get_num_threads()) if len(calls) > 1 else 1
+    if workers == 1:
+        return [kernel(*args) for args in calls]
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda args: kernel(*args), calls))

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from comask.errors import ConfigError, PayloadError, UnknownNameError
 from comask.kernels import bits
 from comask.wire.codec import AUTO, Codec, get_codec
+from comask.wire.coding import Known, Prepared, check_length
 from comask.wire.header import VARINT_LIMIT, BlockHeader, Header, read_header, seal, write_header
-from comask.wire.indices import INDEX_CODINGS, Known, Prepared
+from comask.wire.indices import INDEX_CODINGS
 from comask.wire.update import Block, ParamLayout, Update
-from comask.wire.values import VALUE_CODINGS, check_length
+from comask.wire.values import VALUE_CODINGS
 
 MAX_STREAMS = 16
 """How many blocks, and how many streams in them, `decode` accepts unless told otherwise."""
@@ -93,7 +94,7 @@ def decode(
     """
     if layout is not None and layout.dim != dim:
         raise ConfigError(f"layout has {layout.dim} entries, dim is {dim}.")
-    data = memoryview(payload).cast("B")
+    data = memoryview(payload).cast("B").toreadonly()  # one type of array, so that kernels compile once
     header, at = read_header(data)
     _check_receiver(header, dim, layout, max_streams)
     buffers = np.frombuffer(data[at : at + 4 * header.num_buffers], "<f4").astype(np.float32)
@@ -214,8 +215,10 @@ def _prepare_indices(block: Block, known: Known, codec: Codec) -> tuple[int, Pre
         raise ConfigError(
             f"indices[{place}] is {indices[place]}; indices must be strictly increasing and below {known.dim}."
         )
-    names = INDEX_CODINGS if codec.indices == AUTO else (codec.indices,)
-    codings = [_look_up(INDEX_CODINGS, name, "index coding") for name in names]
+    if codec.indices == AUTO:
+        codings = [coding for coding in INDEX_CODINGS.values() if known.dim <= coding.max_auto_dim]
+    else:
+        codings = [_look_up(INDEX_CODINGS, codec.indices, "index coding")]
     choices = [
         (coding.number, prepared)
         for coding in codings

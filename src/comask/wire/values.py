@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from comask.errors import ConfigError, PayloadError
+from comask.errors import ConfigError
 from comask.kernels import bits
-
-Values = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class ValueCoding:
-    """One row of `VALUE_CODINGS`.
-
-    Attributes:
-        number: What stands for it in a payload.
-        bounds: From `k` to the least and the greatest length of a section, in bytes.
-        encode: From one stream's values, shape `(k,)` and contiguous, to the section. The stream's number is for messages.
-        decode: From a section whose length is within the bounds into an array of shape `(k,)`. It raises PayloadError for
-            bytes that are no such section.
-    """
-
-    number: int
-    bounds: Callable[[int], tuple[int, int]]
-    encode: Callable[[Values, int], bytes]
-    decode: Callable[[memoryview, Values], None]
-
-
-def check_length(coding: ValueCoding, name: str, length: int, k: int) -> None:
-    """Refuse a section of impossible length, before room for `k` values is made.
-
-    Raises:
-        PayloadError: `value-length`.
-    """
-    least, greatest = coding.bounds(k)
-    if not least <= length <= greatest:
-        allowed = str(least) if least == greatest else f"{least} to {greatest}"
-        raise PayloadError(
-            "value-length", f"A {name} section of {k} values has {allowed} bytes, this one has {length}."
-        )
+from comask.wire.coding import ValueCoding, Values
 
 
 def _two_bytes(k: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import pytest
 from comask.errors import ConfigError
 from comask.wire import INDEX_CODINGS, VALUE_CODINGS, Block, Codec, Update, decode, encode, inspect
 from comask.wire.check import check_coding
-from comask.wire.indices import Known
+from comask.wire.coding import Known
 
 RNG = np.random.default_rng(11)
 

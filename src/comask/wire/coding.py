@@ -1,0 +1,87 @@
+"""What an index coding and a value coding are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comask.errors import PayloadError
+from comask.wire.update import MAX_DIM, ParamLayout
+
+Indices = NDArray[np.uint32]
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What sender and receiver both know without the payload.
+
+    Attributes:
+        dim: Length of the flat vector.
+        layout: Names and shapes of the tensors in it, if both sides use one.
+    """
+
+    dim: int
+    layout: ParamLayout | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An index section whose size is known; where that is possible, it is not yet written."""
+
+    size: int
+    write: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexCoding:
+    """One row of `INDEX_CODINGS`.
+
+    Attributes:
+        number: What stands for it in a payload.
+        prepare: From the positions (shape `(k,)`, strictly increasing, below the dimension) and what both sides know to a
+            section of exactly known size; None where the coding cannot express them.
+        decode: From the section, `k` and what both sides know to the positions, or None for all of them. It raises
+            PayloadError for bytes that are no such section.
+        max_auto_dim: The largest dimension at which `"auto"` considers it.
+    """
+
+    number: int
+    prepare: Callable[[Indices, Known], Prepared | None]
+    decode: Callable[[memoryview, int, Known], Indices | None]
+    max_auto_dim: int = MAX_DIM
+
+
+@dataclass(frozen=True, slots=True)
+class ValueCoding:
+    """One row of `VALUE_CODINGS`.
+
+    Attributes:
+        number: What stands for it in a payload.
+        bounds: From `k` to the least and the greatest length of a section, in bytes.
+        encode: From one stream's values, shape `(k,)` and contiguous, to the section. The stream's number is for messages.
+        decode: From a section whose length is within the bounds into an array of shape `(k,)`. It raises PayloadError for
+            bytes that are no such section.
+    """
+
+    number: int
+    bounds: Callable[[int], tuple[int, int]]
+    encode: Callable[[Values, int], bytes]
+    decode: Callable[[memoryview, Values], None]
+
+
+def check_length(coding: ValueCoding, name: str, length: int, k: int) -> None:
+    """Refuse a value section of impossible length, before room for `k` values is made.
+
+    Raises:
+        PayloadError: `value-length`.
+    """
+    least, greatest = coding.bounds(k)
+    if not least <= length <= greatest:
+        allowed = str(least) if least == greatest else f"{least} to {greatest}"
+        raise PayloadError(
+            "value-length", f"A {name} section of {k} values has {allowed} bytes, this one has {length}."
+        )
