@@ -11,6 +11,7 @@ ComaskError
 ├── DamagedDataError (ValueError)     a data file that is not, byte for byte, what it should be
 ├── CheckpointError                   a checkpoint that is damaged or belongs to another run
 ├── WorkerError                       a simulation worker died or raised
+├── FleetError                        a fleet cannot go on: too few nodes, or a message that cannot be acted on
 └── MissingExtraError (ImportError)   an optional dependency is not installed; says what to install
 ```
 """
@@ -99,6 +100,10 @@ class CheckpointError(ComaskError):
 
 class WorkerError(ComaskError):
     """A simulation worker died or raised."""
+
+
+class FleetError(ComaskError):
+    """A fleet cannot go on: too few nodes, or a message that its receiver cannot act on."""
 
 
 class MissingExtraError(ComaskError, ImportError):

@@ -1,0 +1,137 @@
+"""Which node is which client, and who is asked in a round."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+
+from comask.flower.exchange import exchange
+from comask.seeding import derive_rng
+
+Numbering = Literal["assigned", "announced"]
+
+_ACTION = "comask"
+_NUMBER = "client"
+_MAX_CLIENT = 2**31 - 1
+_PATIENCE = 60.0
+"""Seconds that a new node has to say its number: in a deployment it first starts a process and imports torch."""
+
+_log = logging.getLogger("flwr")
+
+
+def announce(app: ClientApp) -> ClientApp:
+    """Let the nodes of an app say their number, the node's `partition-id`, to a strategy that asks for it.
+
+    Returns:
+        The app.
+    """
+
+    @app.query(_ACTION)
+    def number(message: Message, context: Context) -> Message:
+        partition = context.node_config.get("partition-id")
+        record = ConfigRecord() if partition is None else ConfigRecord({_NUMBER: int(partition)})
+        return Message(RecordDict({_ACTION: record}), reply_to=message)
+
+    return app
+
+
+class Roster:
+    """The numbers of the nodes seen so far. A node keeps its number when it leaves and comes back.
+
+    Args:
+        numbering: `"assigned"`: new nodes get the lowest free numbers, in the order of their ids. `"announced"`: nodes
+            are asked (see `announce`), and one without an answer, or with a number that is taken, takes no part.
+
+    Attributes:
+        clients: Numbers by node id; may be set to those of an earlier run of the server.
+    """
+
+    def __init__(self, numbering: Numbering) -> None:
+        self._numbering = numbering
+        self.clients: dict[int, int] = {}
+        self._left_out: set[int] = set()
+
+    def online(self, grid: Grid) -> dict[int, int]:
+        """Return the nodes that can be reached now: node ids by client number."""
+        nodes = sorted(set(grid.get_node_ids()))
+        self._left_out.intersection_update(nodes)  # one that went away and came back is asked again
+        new = [node for node in nodes if node not in self.clients and node not in self._left_out]
+        if new:
+            self._enrol(grid, new)
+        return {self.clients[node]: node for node in nodes if node in self.clients}
+
+    def _enrol(self, grid: Grid, nodes: list[int]) -> None:
+        taken = set(self.clients.values())
+        if self._numbering == "assigned":
+            free = (number for number in range(_MAX_CLIENT) if number not in taken)
+            self.clients.update(zip(nodes, free, strict=False))
+            return
+        content = RecordDict({_ACTION: ConfigRecord()})
+        questions = [
+            Message(content, dst_node_id=node, message_type=f"query.{_ACTION}", group_id="0")
+            for node in nodes
+        ]
+        for node, reply in zip(nodes, _answers(grid, questions), strict=True):
+            number = _claim(reply)
+            if number is None or number in taken:
+                why = "it gave no valid number" if number is None else f"number {number} is taken"
+                _log.warning("comask: node %d takes no part: %s", node, why)
+                self._left_out.add(node)
+                continue
+            self.clients[node] = number
+            taken.add(number)
+
+
+def _answers(grid: Grid, questions: list[Message]) -> list[Message | None]:
+    """Return the answer to each question, None where there is none."""
+    sent = exchange(grid, questions, timeout=_PATIENCE)
+    found = {reply.metadata.reply_to_message_id: reply for reply in sent.replies}
+    return [None if key is None else found.get(key) for key in sent.message_ids]
+
+
+def _claim(reply: Message | None) -> int | None:
+    """Return the number that a node says is its own, or None if it says none that is allowed."""
+    if reply is None or not reply.has_content():
+        return None
+    number = reply.content.config_records.get(_ACTION, ConfigRecord()).get(_NUMBER)
+    return number if type(number) is int and 0 <= number <= _MAX_CLIENT else None
+
+
+def wait_for_nodes(roster: Roster, grid: Grid, *, needed: int, timeout: float) -> dict[int, int]:
+    """Wait until enough nodes can be reached, or the time is over; return those that can."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = deadline - time.monotonic()
+        online = roster.online(grid)
+        if len(online) >= needed or left <= 0:
+            return online
+        time.sleep(min(1.0, max(left, 0.0)))
+
+
+def sample_cohort(
+    eligible: Iterable[int], fraction: float, *, seed: int, round_number: int
+) -> tuple[int, ...]:
+    """Draw the round's cohort: the draw of `comask.simulation`, which a test holds it to, without its need of torch.
+
+    Args:
+        eligible: Clients that may take part.
+        fraction: In (0, 1]; the cohort has `max(1, round(fraction * len(eligible)))` clients.
+        seed: The run's root seed.
+        round_number: From 1.
+
+    Returns:
+        Client numbers, ascending.
+    """
+    clients = np.array(sorted(eligible), np.int64)
+    if fraction >= 1.0:
+        return tuple(int(client) for client in clients)
+    size = max(1, round(fraction * len(clients)))
+    chosen = derive_rng(seed, "cohort", round_number).choice(clients, size, replace=False)
+    return tuple(int(client) for client in np.sort(chosen))
