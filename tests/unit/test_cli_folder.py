@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from cli_fakes import make_record
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from comask.errors import CheckpointError, ConfigError
 from comask.experiments.folder import RunFolder, read_rounds, require_vacant, write_atomic
-from comask.simulation.records import RoundRecord
+from comask.simulation.records import Refusal
 
 
 @pytest.fixture
@@ -146,6 +147,8 @@ def test_two_processes_cannot_write_to_one_folder_and_a_kill_frees_it(folder):
             folder.locked(),
         ):
             pass
+        with pytest.raises(ConfigError, match="Another process is running in"):
+            folder.create("", overwrite=True)
         other.kill()
     with folder.locked():
         pass
@@ -160,6 +163,13 @@ def test_a_damaged_summary_is_refused(folder, text, message):
         folder.read_summary()
 
 
-def test_a_record_survives_json_with_its_refusals():
-    record = make_record(1)
-    assert RoundRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+def test_a_loss_that_is_no_number_is_null_because_json_has_neither_nan_nor_infinity(folder):
+    folder.append(replace(make_record(1), train_loss=float("nan"), test_loss=float("inf")))
+    line = json.loads(folder.rounds.read_text(), parse_constant=pytest.fail)
+    assert (line["train_loss"], line["test_loss"], line["test_accuracy"]) == (None, None, 0.5)
+
+
+def test_refusals_are_read_back(folder):
+    refused = replace(make_record(1), refused=(Refusal(3, "non-finite", "values hold nan at position 7"),))
+    folder.append(refused)
+    assert read_rounds(folder.rounds) == [refused]

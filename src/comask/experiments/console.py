@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from comask.experiments.config import RunConfig
+from comask.experiments.folder import record_facts
 from comask.experiments.runner import Observer, Session
+from comask.experiments.table import MEGABYTE
 from comask.simulation.records import RoundRecord
-
-MEGABYTE = 1_000_000
 
 
 @contextmanager
@@ -48,7 +48,7 @@ class JsonLines:
 
     def recorded(self, record: RoundRecord) -> None:
         """See `Observer`."""
-        print(json.dumps({**self._run, **record.to_json()}), flush=True)  # noqa: T201  # this is the output
+        print(json.dumps({**self._run, **record_facts(record)}), flush=True)  # noqa: T201  # this is the output
 
 
 class Headlines:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from comask.experiments.results import Curve, Group, Target, curve
+from comask.experiments.table import MEGABYTE
 
 _COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#CC79A7", "#D55E00", "#009E73", "#8C6D31")
 _DASHES = ("-", "--", "-", "-.", ":", "--", "-.", ":")
@@ -28,7 +29,6 @@ _PARTS = (
     ("buffer_bytes", "buffers", "#009E73"),
     ("overhead_bytes", "header, checksum", "#CC79A7"),
 )
-_MEGABYTE = 1_000_000
 _MARKS_A_LINE = 9
 
 
@@ -65,7 +65,7 @@ def accuracy_by_uplink(groups: Sequence[Group], looks: Sequence[Style], target: 
     """Test accuracy against megabytes sent by all clients together, on a logarithmic axis."""
     figure, axes = _canvas()
     for group, look, course in _courses(groups, looks):
-        _line(axes, course.uplink / _MEGABYTE, course, group, look)
+        _line(axes, course.uplink / MEGABYTE, course, group, look)
     _log_axis(axes)
     axes.set_xlabel("uplink of all clients together (MB, log axis)")
     _finish(figure, axes, target)
@@ -96,9 +96,9 @@ def bytes_by_part(groups: Sequence[Group]) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1))
     # Dots, not bars: on a logarithmic axis the length of a bar means nothing.
     left.hlines(places, 0, 1, transform=left.get_yaxis_transform(), color="#E6E6E6", linewidth=0.8, zorder=0)
-    left.plot(totals / _MEGABYTE, places, "o", color="#1C2430", markersize=8, label="measured")
+    left.plot(totals / MEGABYTE, places, "o", color="#1C2430", markersize=8, label="measured")
     left.plot(
-        paper / _MEGABYTE,
+        paper / MEGABYTE,
         places,
         "|",
         color="#D55E00",
@@ -107,10 +107,10 @@ def bytes_by_part(groups: Sequence[Group]) -> Figure:
         label="the paper's formula",
     )
     for place, total, formula in zip(places, totals, paper, strict=True):
-        text = f"{total / _MEGABYTE:.3g} MB"
+        text = f"{total / MEGABYTE:.3g} MB"
         left.annotate(
             text,
-            (max(total, formula) / _MEGABYTE, place),
+            (max(total, formula) / MEGABYTE, place),
             (9, 0),
             textcoords="offset points",
             va="center",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -76,16 +77,21 @@ class RunFolder:
             ConfigError: If the folder holds anything, unless that is a run and `overwrite` is set.
         """
         require_vacant(self.path, overwrite=overwrite, marker=CONFIG)
-        self.clear()
         self.path.mkdir(parents=True, exist_ok=True)
+        self.clear()
         self.write_config(config)
 
     def clear(self) -> None:
-        """Remove the files of a run that is there; others stay."""
-        for leftover in (self.config, self.rounds, self.summary):
-            leftover.unlink(missing_ok=True)
-        if self.checkpoint.exists():
-            shutil.rmtree(self.checkpoint)
+        """Remove the files of a run that is there; others stay.
+
+        Raises:
+            ConfigError: If another process is writing them.
+        """
+        with self.locked():
+            for leftover in (self.config, self.rounds, self.summary):
+                leftover.unlink(missing_ok=True)
+            if self.checkpoint.exists():
+                shutil.rmtree(self.checkpoint)
 
     def write_config(self, config: str) -> None:
         """Replace `config.toml`, atomically."""
@@ -111,7 +117,7 @@ class RunFolder:
     def append(self, record: RoundRecord) -> None:
         """Add one record and flush it to disk."""
         with self.rounds.open("ab") as file:
-            file.write((json.dumps(record.to_json()) + "\n").encode())
+            file.write((json.dumps(record_facts(record), allow_nan=False) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -159,6 +165,15 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace `summary.json`, atomically."""
         write_atomic(self.summary, json.dumps(summary, indent=2) + "\n")
+
+
+def record_facts(record: RoundRecord) -> dict[str, Any]:
+    """Return a record as plain data that is valid JSON: a loss that is NaN or infinite becomes null, as JSON has neither."""
+    facts = record.to_json()
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in facts.items()
+    }
 
 
 def read_rounds(path: Path) -> list[RoundRecord]:

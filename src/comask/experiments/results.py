@@ -21,7 +21,7 @@ from comask.simulation.records import RoundRecord
 _NOT_A_DIFFERENCE = ("algorithm", "seed", "workers", "data_root", "rounds")
 """Settings that do not make two runs of one algorithm different things to compare."""
 
-_DENSE_SHARE = 0.98
+_TARGET_SHARE = 0.98
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,6 +251,6 @@ def choose_target(groups: Sequence[Group], accuracy: float | None) -> Target:
     best = max(dense or groups, key=lambda group: group.final_accuracy)
     kind = "the best dense algorithm" if dense else "the best algorithm, as none of them is dense"
     return Target(
-        _DENSE_SHARE * best.final_accuracy,
-        f"{_DENSE_SHARE} of the mean final accuracy of {best.label}, {kind}",
+        _TARGET_SHARE * best.final_accuracy,
+        f"{_TARGET_SHARE} of the mean final accuracy of {best.label}, {kind}",
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from comask.experiments.results import Group, Target
 
-_MEGABYTE = 1_000_000
+MEGABYTE = 1_000_000
 NOT_REACHED = "not reached"
 
 
@@ -118,7 +118,7 @@ def _row(group: Group, target: float) -> Row:
     finals = [run.final_accuracy for run in runs]
     hits = [(run.round_reaching(target), run) for run in runs]
     rounds_to = [number for number, _ in hits if number is not None]
-    megabytes_to = [run.uplink_until(number) / _MEGABYTE for number, run in hits if number is not None]
+    megabytes_to = [run.uplink_until(number) / MEGABYTE for number, run in hits if number is not None]
     uplink = _mean(group, "uplink_bytes")
     return Row(
         algorithm=group.label,
@@ -126,10 +126,10 @@ def _row(group: Group, target: float) -> Row:
         rounds=min(len(run.records) for run in runs),
         final_accuracy=group.final_accuracy,
         final_accuracy_std=float(np.std(finals, ddof=1)) if len(finals) > 1 else None,
-        uplink_mb_per_round=uplink / _MEGABYTE,
-        paper_mb_per_round=_mean(group, "paper_bits") / 8 / _MEGABYTE,
+        uplink_mb_per_round=uplink / MEGABYTE,
+        paper_mb_per_round=_mean(group, "paper_bits") / 8 / MEGABYTE,
         mask_share=_mean(group, "mask_bytes") / uplink if uplink else 0.0,
-        downlink_mb_per_round=_mean(group, "downlink_bytes") / _MEGABYTE,
+        downlink_mb_per_round=_mean(group, "downlink_bytes") / MEGABYTE,
         reached=len(rounds_to),
         rounds_to_target=float(np.mean(rounds_to)) if rounds_to else None,
         uplink_mb_to_target=float(np.mean(megabytes_to)) if megabytes_to else None,
