@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 
@@ -13,13 +14,13 @@ os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of flwr's own imports
-        import flwr.clientapp.mod
-        import flwr.serverapp.strategy
+        importlib.import_module("flwr.clientapp.mod")
+        importlib.import_module("flwr.serverapp.strategy")
 except ModuleNotFoundError:
     collect_ignore_glob = ["test_*.py"]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def identity():
     """Give Flower the identity that its engines give a server, which newer versions need to make messages."""
     try:
@@ -29,7 +30,7 @@ def identity():
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Train on one thread, as the simulator does: sums over several differ in the last bits."""
     import torch
@@ -38,3 +39,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_power_cuts():
+    """Leave files in the page cache: waiting for the disk is most of what a small round takes, and nothing here cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield

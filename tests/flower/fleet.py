@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -42,7 +44,7 @@ def make_federation() -> Federation:
     dataset = Dataset(
         "toy", "image", inputs[:-16], targets[:-16], inputs[-16:], targets[-16:], 4, mean=(0.3,), std=(0.25,)
     )
-    clients = tuple(np.arange(a, b) for a, b in zip(bounds, bounds[1:], strict=False))
+    clients = tuple(np.arange(a, b) for a, b in pairwise(bounds))
     return Federation(dataset, clients, "toy")
 
 
@@ -71,19 +73,19 @@ def make_app(algorithm, folder, *, spoil=None) -> ClientApp:
     @app.train()
     def train(msg: Message, context: Context) -> Message:
         model = make_model()
-        round = open_round(msg, context, model, algorithm, folder=folder)
+        opened = open_round(msg, context, model, algorithm, folder=folder)
         total = torch.zeros(())
         model.train()
-        for x, y in batches(round.client, round.stream_seed("batches")):
-            round.optimizer.zero_grad()
+        for x, y in batches(opened.client, opened.stream_seed("batches")):
+            opened.optimizer.zero_grad()
             loss = functional.cross_entropy(model(x), y)
             loss.backward()
-            round.optimizer.step()
+            opened.optimizer.step()
             total += loss.detach()
         if spoil is not None:
-            spoil(model, round)
-        return round.reply(
-            num_examples=len(FEDERATION.clients[round.client]), metrics={"train-loss": float(total / STEPS)}
+            spoil(model, opened)
+        return opened.reply(
+            num_examples=len(FEDERATION.clients[opened.client]), metrics={"train-loss": float(total / STEPS)}
         )
 
     @app.evaluate()
@@ -128,10 +130,13 @@ def run(algorithm, folder, *, rounds=3, grid=None, timeout=5.0, **options):
 
 
 def payloads(grid: LocalGrid) -> dict[tuple[int, int], bytes]:
-    """Every upload that came back, by round and client."""
+    """Every upload that came back, by the round and the client that were asked."""
+    asked = {message.metadata.message_id: message.content for message in grid.pushed}
     found = {}
     for reply in grid.replied:
-        if reply.has_content() and "comask.payload" in reply.content:
-            receipt = reply.content["comask.receipt"]
-            found[receipt["round"], receipt["client"]] = reply.content["comask.payload"]["data"].data
+        content = asked.get(reply.metadata.reply_to_message_id)
+        if content is not None and reply.has_content() and "comask.payload" in reply.content:
+            order = content["comask.order"]
+            (array,) = reply.content["comask.payload"].values()
+            found[order["round"], order["client"]] = array.data
     return found

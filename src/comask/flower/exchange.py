@@ -54,24 +54,25 @@ def exchange(grid: Grid, messages: Sequence[Message], *, timeout: float) -> Exch
 def _pull(grid: Grid, message_ids: Sequence[str], deadline: float) -> Iterator[Message]:
     waiting = deque(message_ids)
     arrived: dict[str, Message] = {}
+    strangers: list[Message] = []  # what was not asked for, or came twice: last, so that it disturbs no order
     pause = _SHORTEST_PAUSE
     while waiting:
         over = time.monotonic() >= deadline  # before pulling: what came in time is taken
         wanted = [key for key in islice(waiting, WINDOW) if key not in arrived]
-        strangers = []
         for reply in grid.pull_messages(wanted):
             key = reply.metadata.reply_to_message_id
             if key in wanted and key not in arrived:
                 arrived[key] = reply
             else:
                 strangers.append(reply)
-        yield from strangers
-        progress = len(strangers) > 0
+        before = len(waiting)
         while waiting and (waiting[0] in arrived or (over and waiting[0] in wanted)):
-            key = waiting.popleft()
-            progress = True
-            if key in arrived:
-                yield arrived.pop(key)
-        if not progress:
+            reply = arrived.pop(waiting.popleft(), None)
+            if reply is not None:
+                yield reply
+        if len(waiting) < before:
+            pause = _SHORTEST_PAUSE
+        else:
             time.sleep(min(pause, max(deadline - time.monotonic(), 0.0)))
-        pause = _SHORTEST_PAUSE if progress else min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+    yield from strangers

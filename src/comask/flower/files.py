@@ -46,5 +46,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         OSError: Or another of `UNREADABLE`, if it is missing or damaged.
     """
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here: numpy leaves a file that turns out not to be an archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return {key: archive[key] for key in archive.files}
