@@ -215,14 +215,15 @@ def test_optimal_mask_refuses_to_keep_none_or_more_than_all(num_kept):
         optimal_mask(np.ones((3, DIM)), num_kept, MaskWeights(1.0, 1.0, 1.0))
 
 
-def next_round_errors(local_steps, mean):
+def next_round_errors(local_steps, mean, *, warm=300):
     """Return, by mask rule, the mean error of the weights after the round that follows a masked one.
 
-    Gradients are noise of unit size around `mean`, on coordinates of different scale; the moments are stationary.
+    Gradients are noise of unit size around `mean`, on coordinates of different scale. After 300 steps of `warm`
+    up the moments are stationary; without, the masked round starts from zero.
     """
     adam = AdamSetting(0.01, 0.9, 0.99, 1e-4, local_steps)
     settings = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-4, "local_steps": local_steps}
-    rng, runs, warm = np.random.default_rng(0), 200, 300
+    rng, runs = np.random.default_rng(0), 200
     gradients = np.exp(rng.normal(size=(runs, 20))) * rng.normal(
         mean, 1.0, size=(warm + 2 * local_steps, runs, 20)
     )
@@ -252,6 +253,13 @@ def test_the_bound_masks_leave_the_least_error_when_moments_matter():
     errors = next_round_errors(local_steps=5, mean=0.0)
     assert errors["bound"] < 0.99 * min(errors[rule] for rule in "wmv")
     assert errors["signed"] < 0.95 * errors["bound"]
+
+
+@pytest.mark.parametrize("local_steps", [3, 60])
+def test_from_zero_moments_first_order_says_little(local_steps):
+    errors = next_round_errors(local_steps, mean=0.5, warm=0)
+    assert errors["bound"] == pytest.approx(errors["w"], rel=0.01)
+    assert errors["signed"] == pytest.approx(errors["w"], rel=0.05)
 
 
 def test_the_weights_mask_is_as_good_when_rounds_are_long_and_gradients_steady():
