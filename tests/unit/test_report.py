@@ -1,9 +1,12 @@
 import csv
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from cli_fakes import call, make_record
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from comask.algorithms import ALGORITHMS
 from comask.errors import CheckpointError, ConfigError
@@ -18,17 +21,17 @@ DENSE = {"mask": 0, "values": 2_000_000, "overhead": 0, "paper_bits": 16_000_000
 SPARSE = {"mask": 20_000, "values": 80_000, "overhead": 0, "paper_bits": 960_000}
 
 
-def write_run(root, algorithm, seed, accuracies, *, rounds=None, sizes=SPARSE, **settings):
+def write_run(root, algorithm, seed, accuracies, *, rounds=None, sizes=SPARSE, **given_settings):
     """Write the folder of a run whose rounds had these accuracies; None: not evaluated."""
-    settings = {
+    chosen = {
         "algorithm": algorithm,
         "seed": seed,
         "rounds": rounds or len(accuracies),
         "model": "logistic",
-    } | settings
-    label = "-".join(str(value) for value in settings.values()).replace("/", "")
+    } | given_settings
+    label = "-".join(map(str, chosen.values()))
     folder = RunFolder(root / label)
-    folder.create(resolve(RunConfig(**settings)).to_toml(), overwrite=False)
+    folder.create(resolve(RunConfig(**chosen)).to_toml(), overwrite=False)
     for number, accuracy in enumerate(accuracies, start=1):
         folder.append(make_record(number, accuracy=accuracy, **sizes))
     folder.write_summary(
@@ -108,6 +111,16 @@ def test_without_a_dense_algorithm_the_best_of_all_sets_the_target(tmp_path):
     target = choose_target(groups, None)
     assert target.accuracy == pytest.approx(0.98 * 0.6)
     assert "fedadam-ssm, the best algorithm, as none of them is dense" in target.rule
+
+
+def test_dense_means_every_position_in_full_precision(tmp_path):
+    write_run(tmp_path, "fedadam", 0, [0.6])
+    write_run(tmp_path, "fedadam", 1, [0.6], options={"codec": "half"})
+    write_run(tmp_path, "fedavg", 0, [0.5])
+    write_run(tmp_path, "fedavg-8bit", 0, [0.7])
+    write_run(tmp_path, "fedadam-ssm", 0, [0.8])
+    groups, _ = load(tmp_path)
+    assert {group.label for group in groups if group.is_dense} == {"fedadam (codec exact)", "fedavg"}
 
 
 def test_a_curve_is_the_mean_over_seeds_of_the_rounds_that_all_have_evaluated(tmp_path):
@@ -219,10 +232,22 @@ def test_every_algorithm_has_a_look_of_its_own_and_the_same_in_every_report(tmp_
         write_run(tmp_path, name, 0, [0.5])
     groups, _ = load(tmp_path)
     order = list(ALGORITHMS)
-    looks = dict(zip(order, styles(groups, order), strict=True))
-    assert len({(look.colour, look.marker) for look in looks.values()}) == len(looks)
-    assert len({look.colour for look in list(looks.values())[:8]}) == 8
-    assert styles(groups[2:3], order) == [looks[order[2]]]
+    looks = styles(groups, order)
+    assert len(set(looks)) == len(order)
+    assert all(
+        styles([group], order)[0].marker == look.marker for group, look in zip(groups, looks, strict=True)
+    )
+    assert styles(groups[:8], order) == looks[:8]
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_up_to_eight_algorithms_have_eight_colours(data):
+    from comask.experiments.figures import styles
+
+    names = data.draw(st.lists(st.sampled_from(list(ALGORITHMS)), max_size=8, unique=True))
+    looks = styles([SimpleNamespace(algorithm=name) for name in names], list(ALGORITHMS))
+    assert len({look.colour for look in looks}) == len(names)
 
 
 def test_groups_of_one_algorithm_look_different(tmp_path):

@@ -46,19 +46,26 @@ def styles(groups: Sequence[Group], order: Sequence[str]) -> list[Style]:
 
     Args:
         groups: What is drawn.
-        order: All algorithms there are; the place in it decides a first group's look, and further groups of the same
-            algorithm take places after its end.
+        order: All algorithms there are. The place in it decides how an algorithm's first group looks, unless its colour is
+            taken while others are free; further groups of the same algorithm take places after the end.
     """
-    taken: set[int] = set()
-    chosen = []
+    places: list[int] = []
+    colours: list[int] = []
     for group in groups:
         place = order.index(group.algorithm) if group.algorithm in order else len(order)
-        while place in taken:
+        while place in places:
             place = max(place, len(order) - 1) + 1
-        taken.add(place)
-        colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
-        chosen.append(Style(colour, _DASHES[(place + place // len(_COLOURS)) % len(_DASHES)], marker))
-    return chosen
+        places.append(place)
+        nearest = [(place + step) % len(_COLOURS) for step in range(len(_COLOURS))]
+        colours.append(min(nearest, key=colours.count))  # the first of those that are used least
+    return [
+        Style(
+            _COLOURS[colour],
+            _DASHES[(place + place // len(_COLOURS)) % len(_DASHES)],
+            _MARKERS[place % len(_MARKERS)],
+        )
+        for place, colour in zip(places, colours, strict=True)
+    ]
 
 
 def accuracy_by_uplink(groups: Sequence[Group], looks: Sequence[Style], target: Target) -> Figure:

@@ -21,6 +21,7 @@ from comask.simulation.records import RoundRecord
 _NOT_A_DIFFERENCE = ("algorithm", "seed", "workers", "data_root", "rounds")
 """Settings that do not make two runs of one algorithm different things to compare."""
 
+_LOSSLESS = ("exact", "float32")
 _TARGET_SHARE = 0.98
 
 
@@ -86,8 +87,10 @@ class Group:
 
     @property
     def is_dense(self) -> bool:
-        """Whether uploads hold every position: the algorithm has no density."""
-        return self.runs[0].config.density is None
+        """Whether uploads hold every position in float32: there is no density, and the coding loses nothing."""
+        config = self.runs[0].config
+        coding = config.options.get("codec", config.options.get("values"))
+        return config.density is None and coding in _LOSSLESS
 
     @property
     def final_accuracy(self) -> float:
