@@ -20,6 +20,12 @@ def mask(coding: int, k: int, section: bytes) -> bytes:
     return payload((BlockHeader(coding, k, len(section), (), ()), section))
 
 
+def values(coding: int, k: int, section: bytes) -> bytes:
+    """A payload that keeps the first `k` positions, for one stream."""
+    bitmap = ((1 << k) - 1).to_bytes(DIM // 8, "little")
+    return payload((BlockHeader(1, k, len(bitmap), (coding,), (len(section),)), bitmap + section))
+
+
 def cases() -> dict[str, bytes]:
     front = b"\xc0MSK\x01"
     return {
@@ -42,6 +48,9 @@ def cases() -> dict[str, bytes]:
         "index-padding": mask(2, 3, bytes.fromhex("C48683")),
         "rice-parameter": mask(2, 1, b"\x7f"),
         "value-coding": payload((BlockHeader(2, 0, 0, (255,), (0,)), b"")),
+        "value-scale": values(10, 1, bytes.fromhex("80BF00")),
+        "value-code": values(3, 1, bytes.fromhex("803F80")),
+        "value-padding": values(8, 1, bytes.fromhex("0000803F400008")),
         "value-length": payload((BlockHeader(2, 0, 0, (0,), (1,)), b"\x00")),
     }
 

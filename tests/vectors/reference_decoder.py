@@ -4,6 +4,7 @@ It checks every rule, and returns plain data: `(round, buffers, [(positions, [va
 """
 
 import bisect
+import decimal
 import hashlib
 import math
 import struct
@@ -281,7 +282,7 @@ def context_segment(data, count, start, stop, tensors):
             ]
             x += [logit(rates[0][context]) - base for context in contexts]
             w = weights[min(left + up + side, 2)]
-            mixed = sum(wj * xj for wj, xj in zip(w, x)) >> 20
+            mixed = sum(wj * xj for wj, xj in zip(w, x, strict=True)) >> 20
             p = SQUASH[min(max(mixed, -2816), 2816) + 2816]
 
             bit = coder.bit(p)
@@ -316,9 +317,93 @@ def binary32(data):
     return struct.unpack("<f", data)[0]
 
 
+def demand_scale(scale):
+    """Section 5.2."""
+    demand(math.isfinite(scale) and math.copysign(1, scale) > 0, "value-scale")
+
+
+def codes_of(data, width, k):
+    number = int.from_bytes(data, "little")
+    demand(number >> (width * k) == 0, "value-padding")
+    return [number >> (width * i) & ((1 << width) - 1) for i in range(k)]
+
+
+def rounded(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def scaled(width, value_of):
+    """Sections 5.2 and 5.4: blocks of 256 values with a bfloat16 scale."""
+
+    def decode_section(section, k):
+        blocks = (k + 255) // 256
+        demand(len(section) == 2 * blocks + (width * k + 7) // 8, "value-length")
+        scales = [binary32(b"\0\0" + section[2 * b : 2 * b + 2]) for b in range(blocks)]
+        for scale in scales:
+            demand_scale(scale)
+        codes = codes_of(section[2 * blocks :], width, k)
+        return [value_of(scales[i // 256], code) for i, code in enumerate(codes)]
+
+    return decode_section
+
+
+def linear(width):
+    """Section 5.2."""
+    top = 2 ** (width - 1) - 1
+
+    def value_of(scale, code):
+        demand(code != top + 1, "value-code")
+        return rounded(scale * (code if code <= top else code - 2 * top - 2) / top)
+
+    return scaled(width, value_of)
+
+
+def logarithmic(width):
+    """Section 5.3."""
+
+    def decode_section(section, k):
+        demand(len(section) == (6 + (width * k + 7) // 8 if k else 0), "value-length")
+        if k == 0:
+            return []
+        greatest, step = binary32(section[:4]), int.from_bytes(section[4:6], "little")
+        demand_scale(greatest)
+        values = []
+        for code in codes_of(section[6:], width, k):
+            octaves, part = divmod(code // 2 * step, 64)
+            with decimal.localcontext(prec=40):
+                fraction = float(decimal.Decimal(2) ** (decimal.Decimal(-part) / 64))
+            magnitude = rounded(math.ldexp(greatest * fraction, -octaves))
+            values.append(-magnitude if code % 2 else magnitude)
+        return values
+
+    return decode_section
+
+
+def ternary(section, k):
+    """Section 5.5."""
+    demand(len(section) == (4 + (k + 4) // 5 if k else 0), "value-length")
+    if k == 0:
+        return []
+    scale = binary32(section[:4])
+    demand_scale(scale)
+    demand(max(section[4:]) < 243, "value-code")
+    digits = [byte // 3**j % 3 for byte in section[4:] for j in range(5)]
+    demand(not any(digits[k:]), "value-padding")
+    return [(0.0, scale, -scale)[digit] for digit in digits[:k]]
+
+
 INDEX_CODINGS = {0: dense, 1: bitmap, 2: rice, 3: context}
 VALUE_CODINGS = {
     0: fixed_width(4, binary32),
     1: fixed_width(2, lambda data: binary32(b"\0\0" + data)),
     2: fixed_width(2, lambda data: struct.unpack("<e", data)[0]),
+    3: linear(8),
+    4: linear(4),
+    5: linear(2),
+    6: logarithmic(8),
+    7: logarithmic(4),
+    8: logarithmic(3),
+    9: logarithmic(2),
+    10: scaled(1, lambda scale, code: -scale if code else scale),
+    11: ternary,
 }

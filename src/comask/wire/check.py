@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from comask.errors import PayloadError
-from comask.wire.coding import IndexCoding, Indices, Known, ValueCoding, Values, check_length
+from comask.wire.coding import IndexCoding, Indices, Known, Rounding, ValueCoding, Values, check_length
 from comask.wire.update import ParamLayout
 
 
@@ -18,8 +18,9 @@ def check_coding(coding: IndexCoding | ValueCoding) -> None:
     """Check an index coding or a value coding on masks and values chosen to break it.
 
     An index coding must return the very positions, announce its size exactly and write the same bytes each time; a section
-    that is cut short or continued must be refused or be the section of other positions. A value coding must write the same bytes each time, keep
-    zeros and signs, turn finite values into finite values, and refuse sections of another length.
+    that is cut short or continued must be refused or be the section of other positions. A value coding must
+    write the same bytes each time, keep a stream of zeros, turn finite values into finite values, keep the promises of its
+    modes of rounding, and refuse sections of another length.
 
     Raises:
         AssertionError: If the coding breaks one of these laws; the message says which, on what.
@@ -105,16 +106,22 @@ def _streams() -> Iterator[tuple[str, Values]]:
 
 
 def _check_stream(coding: ValueCoding, name: str, values: Values) -> None:
-    what = f"{name}, k = {values.size}"
-    section = coding.encode(values, 0)
-    assert coding.encode(values, 0) == section, f"{what}: the same values gave other bytes"
-    decoded = _decode_values(coding, section, values.size)
-    assert np.isfinite(decoded).all(), f"{what}: finite values did not come back finite"
-    assert not decoded[values == 0].any(), f"{what}: a zero did not stay zero"
-    assert not (decoded * values < 0).any(), f"{what}: a sign changed"
-    assert _refuses(coding, section + b"\x00", values.size), (
-        f"{what}: a section with a byte too many was accepted"
-    )
-    assert not section or _refuses(coding, section[:-1], values.size), (
-        f"{what}: a section with a byte too few was accepted"
-    )
+    for mode in coding.modes:
+        what = f"{name}, k = {values.size}, rounding {mode}"
+        section = coding.encode(values, Rounding(0, mode, 17))
+        assert coding.encode(values, Rounding(0, mode, 17)) == section, (
+            f"{what}: the same values gave other bytes"
+        )
+        decoded = _decode_values(coding, section, values.size)
+        assert np.isfinite(decoded).all(), f"{what}: finite values did not come back finite"
+        assert values.any() or not decoded.any(), f"{what}: zeros did not stay zeros"
+        if mode == "nearest":
+            assert not (decoded * values < 0).any(), f"{what}: a sign changed"
+        if mode == "safe":
+            assert (decoded >= values)[values < 0].all(), f"{what}: a negative value became more negative"
+        assert _refuses(coding, section + b"\x00", values.size), (
+            f"{what}: a section with a byte too many was accepted"
+        )
+        assert not section or _refuses(coding, section[:-1], values.size), (
+            f"{what}: a byte too few was accepted"
+        )

@@ -14,6 +14,9 @@ from comask.errors import ConfigError, UnknownNameError
 AUTO = "auto"
 """In place of an index coding's name: the coding that makes each block's index section smallest."""
 
+ROUNDINGS = ("nearest", "stochastic", "safe")
+"""Modes of rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Codec:
@@ -24,30 +27,51 @@ class Codec:
         indices: An index coding's name, or `"auto"`.
         values: Value codings' names. One: for every stream. Several: stream `i`, counted across the blocks, uses
             `values[i]`; an update with fewer streams uses the first ones.
+        rounding: Modes of rounding, one for every stream or one each, as for `values`: `"nearest"`; `"stochastic"`, up or
+            down at random so that the mean is exact; `"safe"`, to the nearest, except that no negative value becomes more
+            negative: a second moment that is not negative stays so when the decoded change is added.
     """
 
     name: str
     indices: str = AUTO
     values: tuple[str, ...] = ("float32",)
+    rounding: tuple[str, ...] = ("nearest",)
 
     def __post_init__(self) -> None:
-        if not self.values:
-            raise ConfigError(f"Codec({self.name!r}).values must name at least one value coding.")
+        for what, given in (("values", self.values), ("rounding", self.rounding)):
+            if not given:
+                raise ConfigError(
+                    f"Codec({self.name!r}).{what} must have one name for all streams, or one for each."
+                )
+        for mode in self.rounding:
+            if mode not in ROUNDINGS:
+                raise UnknownNameError("rounding", mode, ROUNDINGS)
 
     def value_coding(self, stream: int) -> str:
-        """Return the name of the coding of stream `stream`, counted from 0 across the blocks.
+        """Return the name of the value coding of stream `stream`, counted from 0 across the blocks.
 
         Raises:
             ConfigError: If there are several codings but none for this stream.
         """
-        if len(self.values) == 1:
-            return self.values[0]
-        if stream >= len(self.values):
+        return self._of_stream("value codings", self.values, stream)
+
+    def rounding_mode(self, stream: int) -> str:
+        """Return the mode of rounding of stream `stream`.
+
+        Raises:
+            ConfigError: If there are several modes but none for this stream.
+        """
+        return self._of_stream("modes of rounding", self.rounding, stream)
+
+    def _of_stream(self, what: str, given: tuple[str, ...], stream: int) -> str:
+        if len(given) == 1:
+            return given[0]
+        if stream >= len(given):
             raise ConfigError(
-                f"Codec {self.name!r} has value codings for {len(self.values)} streams, the update has more. "
-                "Name one coding for all streams, or one for each."
+                f"Codec {self.name!r} has {what} for {len(given)} streams, the update has more. "
+                "Name one for all streams, or one for each."
             )
-        return self.values[stream]
+        return given[stream]
 
 
 _PRESETS = (

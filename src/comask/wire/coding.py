@@ -56,21 +56,39 @@ class IndexCoding:
 
 
 @dataclass(frozen=True, slots=True)
+class Rounding:
+    """How one stream's values are rounded.
+
+    Attributes:
+        stream: The stream's number, for messages.
+        mode: `"nearest"`; `"stochastic"`: up or down at random, so that the mean is exact; `"safe"`: to the nearest, except
+            that no negative value becomes more negative, so that a non-negative state stays so when the value is added.
+        seed: In 0..2**63 - 1, for stochastic rounding.
+    """
+
+    stream: int
+    mode: str = "nearest"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ValueCoding:
     """One row of `VALUE_CODINGS`.
 
     Attributes:
         number: What stands for it in a payload.
         bounds: From `k` to the least and the greatest length of a section, in bytes.
-        encode: From one stream's values, shape `(k,)` and contiguous, to the section. The stream's number is for messages.
+        encode: From one stream's values, shape `(k,)` and contiguous, to the section.
         decode: From a section whose length is within the bounds into an array of shape `(k,)`. It raises PayloadError for
             bytes that are no such section.
+        modes: The modes of rounding that it has.
     """
 
     number: int
     bounds: Callable[[int], tuple[int, int]]
-    encode: Callable[[Values, int], bytes]
+    encode: Callable[[Values, Rounding], bytes]
     decode: Callable[[memoryview, Values], None]
+    modes: tuple[str, ...] = ("nearest",)
 
 
 def check_length(coding: ValueCoding, name: str, length: int, k: int) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from comask.errors import ConfigError, PayloadError, UnknownNameError
 from comask.kernels import bits
+from comask.seeding import derive_seed
 from comask.wire.codec import AUTO, Codec, get_codec
-from comask.wire.coding import Known, Prepared, check_length
+from comask.wire.coding import Known, Prepared, Rounding, check_length
 from comask.wire.header import VARINT_LIMIT, BlockHeader, Header, read_header, seal, write_header
 from comask.wire.indices import INDEX_CODINGS
 from comask.wire.update import Block, ParamLayout, Update
@@ -22,16 +23,24 @@ MAX_STREAMS = 16
 """How many blocks, and how many streams in them, `decode` accepts unless told otherwise."""
 
 
-def encode(update: Update, codec: Codec | str = "exact", *, layout: ParamLayout | None = None) -> bytes:
+def encode(
+    update: Update,
+    codec: Codec | str = "exact",
+    *,
+    layout: ParamLayout | None = None,
+    seed: int | None = None,
+) -> bytes:
     """Turn an update into a payload.
 
-    The same update, codec and layout give the same bytes on every machine.
+    The same arguments give the same bytes on every machine.
 
     Args:
         update: The update. Its float32 values may be anything, NaN included, as far as the value coding can hold them.
         codec: A `Codec`, or the name of a preset.
         layout: Names and shapes of the tensors in the flat vector. If given, the payload carries its fingerprint, and
-            only a receiver with the same layout can decode it.
+            only a receiver with the same layout can decode it. It also tells the `context` coding what a row is.
+        seed: The sender's seed, for codecs that round stochastically; the update's round and the stream's number are
+            derived from it.
 
     Returns:
         The payload. A block that keeps every position is sent as dense, and comes back with `indices=None`.
@@ -39,7 +48,9 @@ def encode(update: Update, codec: Codec | str = "exact", *, layout: ParamLayout 
     Raises:
         UnknownNameError: If the codec names a coding that does not exist.
         ConfigError: If the update's positions are not strictly increasing and below its dimension, if the layout has
-            another dimension, or if a value is too large for its coding.
+            another dimension, if a value is too large for its coding, or if a mode of rounding lacks its seed or is not
+            one of the coding's.
+        NonFiniteError: If a quantised stream holds NaN or infinity.
     """
     codec = get_codec(codec)
     if layout is not None and layout.dim != update.dim:
@@ -54,9 +65,10 @@ def encode(update: Update, codec: Codec | str = "exact", *, layout: ParamLayout 
         coding, prepared = _prepare_indices(block, known, codec)
         streams = range(first_stream, first_stream + block.num_streams)
         codings = [_look_up(VALUE_CODINGS, codec.value_coding(stream), "value coding") for stream in streams]
+        roundings = [_rounding(codec, stream, update.round, seed) for stream in streams]
         values = [
-            each.encode(np.ascontiguousarray(row), stream)
-            for each, row, stream in zip(codings, block.values, streams, strict=True)
+            each.encode(np.ascontiguousarray(row), rounding)
+            for each, row, rounding in zip(codings, block.values, roundings, strict=True)
         ]
         numbers, lengths = tuple(each.number for each in codings), tuple(map(len, values))
         headers.append(BlockHeader(coding, block.num_kept, prepared.size, numbers, lengths))
@@ -203,6 +215,18 @@ def _by_number(table: Mapping[str, _AnyCoding], number: int, rule: str) -> tuple
             return name, coding
     numbers = [coding.number for coding in table.values()]
     raise PayloadError(rule, f"There is no {rule.replace('-', ' ')} number {number}; there are {numbers}.")
+
+
+def _rounding(codec: Codec, stream: int, round_: int, seed: int | None) -> Rounding:
+    mode, coding = codec.rounding_mode(stream), codec.value_coding(stream)
+    if mode not in VALUE_CODINGS[coding].modes:
+        modes = ", ".join(VALUE_CODINGS[coding].modes)
+        raise ConfigError(f"Value coding {coding!r} cannot round {mode!r}; it has: {modes}.")
+    if mode != "stochastic":
+        return Rounding(stream, mode)
+    if seed is None:
+        raise ConfigError(f"Codec {codec.name!r} rounds stochastically: encode needs a seed.")
+    return Rounding(stream, mode, derive_seed(seed, "rounding", round_, stream))
 
 
 def _prepare_indices(block: Block, known: Known, codec: Codec) -> tuple[int, Prepared]:

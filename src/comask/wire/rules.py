@@ -26,6 +26,9 @@ RULES: Mapping[str, str] = MappingProxyType(
         "index-padding": "Bits that fill up the last byte of an index section or group are zero.",
         "rice-parameter": "A Golomb-Rice parameter is at most 62.",
         "value-coding": "The value coding's number is in the table.",
+        "value-scale": "A scale is finite and not negative.",
+        "value-code": "A linear code is not the most negative one; a byte of five ternary digits is below 243.",
+        "value-padding": "Bits or ternary digits that fill up the last byte of a value section are zero.",
         "value-length": "A value section is as long as its coding and the number of kept positions require.",
     }
 )

@@ -175,7 +175,7 @@ def test_a_forced_coding_that_cannot_express_the_mask() -> None:
 
 
 def test_a_codec_names_a_value_coding() -> None:
-    with pytest.raises(ConfigError, match=r"Codec\('x'\)\.values must name at least one"):
+    with pytest.raises(ConfigError, match=r"Codec\('x'\)\.values must have one name for all"):
         Codec("x", values=())
 
 
