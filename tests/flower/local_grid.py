@@ -65,9 +65,8 @@ class LocalGrid(Grid):
         for message in messages:
             message.metadata.__dict__["_message_id"] = f"message-{len(self.pushed)}"
             ids.append(message.metadata.message_id)
-            arrived = over_the_wire(message)
-            self.pushed.append(arrived)
-            replies = [over_the_wire(reply) for reply in self._run(arrived)]
+            self.pushed.append(over_the_wire(message))
+            replies = [over_the_wire(reply) for reply in self._run(over_the_wire(message))]
             self.replied += replies
             self._replies[ids[-1]] = replies
         return ids
