@@ -31,7 +31,9 @@ from comask.wire.container import decode, encode
 from comask.wire.update import Block, ParamLayout, Update
 
 Factory = Callable[..., Algorithm]
-"""Makes an algorithm; takes `density=` (fraction kept) and `values=`, `downlink_values=` (value codings) if it has them."""
+"""Makes an algorithm; takes `density=` (fraction kept) and the value codings of `_VALUE_OPTIONS` if it has them."""
+
+_VALUE_OPTIONS = ("values", "moment_values", "downlink_values")
 
 _NO_EXEMPTIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -179,10 +181,12 @@ def law_non_finite(make: Factory) -> None:
             )
     (good,) = _decoded(algorithm, starts[:1], ends[:1], memories[:1], [1.0])
     algorithm.server.check(state, good.update)
-    block = good.update.blocks[0]
-    values = block.values.copy()
+    blocks = list(good.update.blocks)
+    place = next(number for number, block in enumerate(blocks) if block.num_kept)
+    values = blocks[place].values.copy()
     values[0, 0] = np.inf
-    poisoned = replace(good.update, blocks=(replace(block, values=values), *good.update.blocks[1:]))
+    blocks[place] = replace(blocks[place], values=values)
+    poisoned = replace(good.update, blocks=tuple(blocks))
     assert (
         _raised(RefusedUpdateError, partial(algorithm.server.check, state, poisoned)).reason == "non-finite"
     )
@@ -194,7 +198,7 @@ def law_accounting(make: Factory) -> None:
     """Measured bytes do not exceed the paper's bits by more than the container's 64 bytes and the buffers, early and late."""
     algorithm = make()
     rng = np.random.default_rng(_SEED)
-    layout = ParamLayout(("w",), ((20_000,),))
+    layout = ParamLayout(("w",), ((100, 200),))
     state = algorithm.server.init(rng.standard_normal(layout.dim, np.float32), np.empty(0, np.float32))
     for round_number in (1, 1000):
         state = replace(state, round=round_number - 1)
@@ -334,8 +338,8 @@ def _rebased(start: NDArray[np.float32], end: NDArray[np.float32]) -> NDArray[np
 def _dense(make: Factory) -> Algorithm:
     """The algorithm with all positions kept and all values exact, as far as it has options for that."""
     accepted = inspect.signature(make).parameters
-    lossless = {"density": 1.0, "values": "float32", "downlink_values": "float32"}
-    return make(**{name: value for name, value in lossless.items() if name in accepted})
+    values = dict.fromkeys(_VALUE_OPTIONS, "float32")
+    return make(**{name: value for name, value in {"density": 1.0, **values}.items() if name in accepted})
 
 
 def _a_round(
@@ -356,7 +360,7 @@ def _a_round(
     ends = []
     for start in starts:
         end = start.streams + 1e-3 * rng.standard_normal(start.streams.shape, np.float32)
-        if algorithm.num_streams > SECOND_MOMENT:
+        if len(end) > SECOND_MOMENT:
             end[2] = start.streams[2] * rng.random(dim, np.float32) + 1e-6 * rng.random(dim, np.float32)
         ends.append(ModelState(end, start.buffers + rng.standard_normal(_NUM_BUFFERS, np.float32)))
     return state, starts, ends, [{} for _ in starts]
@@ -413,4 +417,4 @@ def _raised(kind: type[_E], call: Callable[[], object]) -> _E:
     raise AssertionError(f"{kind.__name__} was not raised")
 
 
-__all__ = ["ALGORITHM_LAWS", "check_algorithm", "check_coding", "check_law"]
+__all__ = ["ALGORITHM_LAWS", "check_algorithm", "check_coding", "check_law", "law_increment"]

@@ -22,11 +22,21 @@ from comask.algorithms.base import (
     ServerState,
     Upload,
 )
+from comask.algorithms.ce_fedavg import ce_fedavg
+from comask.algorithms.efficient_adam import efficient_adam
 from comask.algorithms.fairness_top import fairness_top
 from comask.algorithms.fedadam import fedadam
 from comask.algorithms.fedadam_ssm import fedadam_ssm
 from comask.algorithms.fedadam_top import fedadam_top
+from comask.algorithms.fedadamw import fedadamw
 from comask.algorithms.fedavg import fedavg, fedsgd
+from comask.algorithms.fedavg_8bit import fedavg_8bit
+from comask.algorithms.fedcams import fedcams
+from comask.algorithms.fedopt_adam import fedopt_adam
+from comask.algorithms.one_bit_adam import one_bit_adam
+from comask.algorithms.sparse_loco import sparse_loco
+from comask.algorithms.stc import stc
+from comask.algorithms.zero_one_adam import zero_one_adam
 from comask.errors import UnknownNameError
 
 ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
@@ -39,6 +49,16 @@ ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
         "fairness-top": fairness_top,
         "fedavg": fedavg,
         "fedsgd": fedsgd,
+        "fedavg-8bit": fedavg_8bit,
+        "fedopt-adam": fedopt_adam,
+        "fedcams": fedcams,
+        "fedadamw": fedadamw,
+        "ce-fedavg": ce_fedavg,
+        "one-bit-adam": one_bit_adam,
+        "zero-one-adam": zero_one_adam,
+        "efficient-adam": efficient_adam,
+        "stc": stc,
+        "sparse-loco": sparse_loco,
     }
 )
 """Factories: each takes the local optimiser's settings and its own options by keyword, and returns an `Algorithm`."""

@@ -55,13 +55,17 @@ class DeltaClient:
         select: The selector.
         feedback: Names of the streams (of `STREAM_NAMES`) whose unsent part is kept and added in the next round.
         buffers: The buffer policy.
+        decay: What the kept part is multiplied by before it is added, in [0, 1].
     """
 
     select: Selector
     feedback: tuple[str, ...] = ()
     buffers: BufferPolicy = "average"
+    decay: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.decay <= 1.0:
+            raise ConfigError(f"decay must be in [0, 1], got {self.decay!r}.")
         if self.buffers not in BUFFER_POLICIES:
             raise ConfigError(f"buffers must be one of {', '.join(BUFFER_POLICIES)}, got {self.buffers!r}.")
         if len(set(self.feedback)) != len(self.feedback) or not set(self.feedback) <= set(STREAM_NAMES):
@@ -93,7 +97,8 @@ class DeltaClient:
                     float(row[position]),
                 )
         streams = tuple(STREAM_NAMES.index(name) for name in self.feedback)
-        compensate(delta, memory.get(_RESIDUAL), streams)
+        left = memory.get(_RESIDUAL)
+        compensate(delta, None if left is None else np.float32(self.decay) * left, streams)
         sent_buffers = end.buffers - start.buffers if self.buffers == "average" else np.empty(0, np.float32)
         update = Update(
             dim=delta.shape[1],
