@@ -73,7 +73,7 @@ def make_app(algorithm, folder, *, spoil=None) -> ClientApp:
     @app.train()
     def train(msg: Message, context: Context) -> Message:
         model = make_model()
-        opened = open_round(msg, context, model, algorithm, folder=folder)
+        opened = open_round(msg, context, model, algorithm, folder=folder, local_steps=STEPS)
         total = torch.zeros(())
         model.train()
         for x, y in batches(opened.client, opened.stream_seed("batches")):

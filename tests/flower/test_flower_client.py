@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from fleet import FEEDBACK, NODES, initial_arrays, make_app, make_grid, make_model, make_strategy
+from fleet import FEEDBACK, NODES, initial_arrays, make_app, make_grid, make_model, make_strategy, run
 from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.clientapp import ClientApp
 from local_grid import LocalGrid
@@ -251,10 +251,22 @@ Strategy(make_algorithm("fedadam-ssm"), ModelSpec(ParamLayout(("w",), ((3,),)), 
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_bias_correction_over_rounds_needs_the_steps_before(order, tmp_path):
+def test_bias_correction_over_rounds_counts_the_steps_of_earlier_rounds(tmp_path):
     algorithm = make_algorithm("fedadam-ssm", bias_correction="global")
-    context = Context(1, 1, {}, RecordDict(), {})
-    begun = open_round(order, context, make_model(), algorithm, folder=tmp_path, steps_before=90)
+    grid = make_grid(algorithm, tmp_path)
+    run(algorithm, tmp_path, rounds=4, grid=grid, downlink="full")
+    begun = open_round(
+        grid.pushed[-1],
+        Context(1, NODES[4], {}, RecordDict(), {}),
+        make_model(),
+        algorithm,
+        folder=tmp_path / "clients",
+        local_steps=30,
+    )
     begun.optimizer.step()
     (state,) = begun.optimizer.state.values()
-    assert state["step"] == 91
+    assert (begun.number, state["step"]) == (4, 91)
+    with pytest.raises(
+        ConfigError, match="local_steps=...\\) must be at least 1 with bias_correction='global', got 0"
+    ):
+        opened(grid.pushed[-1], tmp_path, algorithm=algorithm)

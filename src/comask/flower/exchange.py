@@ -67,9 +67,9 @@ def _pull(grid: Grid, message_ids: Sequence[str], deadline: float) -> Iterator[M
                 strangers.append(reply)
         before = len(waiting)
         while waiting and (waiting[0] in arrived or (over and waiting[0] in wanted)):
-            reply = arrived.pop(waiting.popleft(), None)
-            if reply is not None:
-                yield reply
+            key = waiting.popleft()
+            if key in arrived:
+                yield arrived.pop(key)
         if len(waiting) < before:
             pause = _SHORTEST_PAUSE
         else:

@@ -60,8 +60,9 @@ class Intake:
     ) -> None:
         self._algorithm, self._state, self._layout, self._sent = algorithm, state, layout, sent
         self._max_examples = max_examples
-        # No coding of a valid update is longer than twice its floats; past that nothing is worth looking at.
-        floats = algorithm.num_streams * layout.dim + len(state.model.buffers)
+        # No coding of a valid update is longer than twice its floats; past that nothing is worth looking at. Some
+        # algorithms send up to three streams though only the weights stay with the server.
+        floats = max(algorithm.num_streams, 3) * layout.dim + len(state.model.buffers)
         self.max_payload = 8 * floats + 65_536
         self._answered: set[str] = set()
         self.accepted: dict[int, int] = {}
@@ -133,9 +134,7 @@ class Intake:
                 "too-large", f"The payload has {len(payload)} bytes, at most {self.max_payload} are allowed."
             )
         self._count(payload)
-        update = decode(
-            payload, dim=self._layout.dim, layout=self._layout, max_streams=self._algorithm.num_streams
-        )
+        update = decode(payload, dim=self._layout.dim, layout=self._layout)
         self._algorithm.server.check(self._state, update)
         self.accepted[sent.client] = weight
         if receipt.held == round_number:

@@ -9,7 +9,7 @@ from flwr.app import Context, Message
 from torch import nn
 
 from comask.algorithms.base import Algorithm
-from comask.errors import NonFiniteError
+from comask.errors import ConfigError, NonFiniteError
 from comask.flat import FlatModel
 from comask.flower.client import Received, answer, decline, receive
 from comask.optim import LocalOptimizer
@@ -24,7 +24,7 @@ def open_round(
     algorithm: Algorithm,
     *,
     folder: Path | str | None = None,
-    steps_before: int = 0,
+    local_steps: int = 0,
 ) -> OpenRound:
     """Begin a client's round: the model holds the server's weights, and the optimiser its moments.
 
@@ -46,13 +46,19 @@ def open_round(
         algorithm: The same as the server's.
         folder: Where the client keeps its residual and the last model; None: as the node's configuration says, or
             `~/.local/state/comask`.
-        steps_before: Local steps of earlier rounds; counts only with `bias_correction="global"`.
+        local_steps: Local steps of a round, the same in all of them: from it and the round's number the steps taken so
+            far are counted. Needed only with `bias_correction="global"`.
 
     Raises:
+        ConfigError: If `local_steps` is needed and not given.
         FleetError: If the message cannot be acted on; let it pass: Flower reports it, and the server sends the whole
             model next time.
         PayloadError: If the payload is damaged, or of another model.
     """
+    if getattr(algorithm.local, "bias_correction", "none") == "global" and local_steps < 1:
+        raise ConfigError(
+            f"open_round(local_steps=...) must be at least 1 with bias_correction='global', got {local_steps!r}."
+        )
     flat = FlatModel(model)
     received = receive(message, context, flat.layout, algorithm, folder)
     training = ClientRound(
@@ -61,7 +67,7 @@ def open_round(
         received.broadcast,
         received.memory,
         received.context,
-        steps_before=steps_before,
+        steps_before=(received.order.round - 1) * local_steps,
     )
     return OpenRound(received, training)
 
