@@ -121,6 +121,12 @@ def test_the_mod_sends_what_the_client_rule_makes_of_the_app(tmp_path):
     np.testing.assert_array_equal(strategy.state.model.second_moment[kept], np.full(52, 3, np.float32))
 
 
+def test_the_mod_refuses_algorithms_that_prescribe_the_steps(tmp_path):
+    _, _, (report,), _ = run_stock(make_algorithm("fedadamw"), tmp_path)
+    assert len(report.refused) == 5
+    assert "fedadamw prescribes how its clients step" in report.refused[0].message
+
+
 def test_messages_that_are_not_ours_pass_through_the_mod():
     mod = comask_mod(FEDAVG, make_model())
     message = Message(RecordDict(), dst_node_id=1, message_type="train")

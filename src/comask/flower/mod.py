@@ -37,7 +37,8 @@ def comask_mod(algorithm: Algorithm, model: nn.Module, *, folder: Path | str | N
 
     Returns:
         A mod for `ClientApp(mods=[...])` or `@app.train(mods=[...])`: the outermost. Messages that are not from a
-        `comask.flower.Strategy` pass through untouched.
+        `comask.flower.Strategy` pass through untouched. It raises ConfigError on algorithms that prescribe how clients
+        step (a drift, a frozen moment): these need `open_round`.
     """
     spec = ModelSpec.of(model)
     template = ArrayRecord(dict(model.state_dict()))
@@ -47,6 +48,11 @@ def comask_mod(algorithm: Algorithm, model: nn.Module, *, folder: Path | str | N
             return call_next(message, context)
         received = receive(message, context, spec.trained, algorithm, folder)
         start = algorithm.client.begin(received.broadcast, received.memory)
+        if len(start.streams) != algorithm.num_streams or start.frozen_second_moment:
+            raise ConfigError(
+                f"{algorithm.name} prescribes how its clients step, which an app's own optimiser cannot follow; "
+                "use open_round."
+            )
         config = message.content.config_records[CONFIG]
         message.content = RecordDict({**_records(spec, start, template), CONFIG: config})
         trained = call_next(message, context)
