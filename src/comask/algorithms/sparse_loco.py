@@ -10,7 +10,8 @@ e_n = beta e_n + (theta_n - theta) ; send s_n = Q(top-k within each chunk of e_n
 The feedback's decay takes the place of outer momentum; moments never leave the device. Readings taken: a chunk is a run of
 positions of the flat vector, where the program cuts 64 x 64 tiles out of matrices; the mean is over the round's devices,
 weighted by samples, where the program divides by the number of devices that sent a coordinate and clips each to the median
-norm; the value coding is this library's, where the program uses 4 bins with a table of centres. The downlink is the dense
+norm; the 2-bit coding is a sign and two magnitudes in a ratio chosen for each upload, where the program has 4 bins with a table
+of centres. The downlink is the dense
 model: devices of the program exchange their sparse updates among each other.
 """
 
@@ -57,7 +58,7 @@ def sparse_loco(
     chunk: int = 4096,
     decay: float = 0.95,
     server_lr: float = 1.0,
-    values: str = "linear2",
+    values: str = "log2",
     buffers: BufferPolicy = "average",
 ) -> Algorithm:
     """SparseLoCo: local AdamW, the top-k of each chunk in 2-bit values, decaying error feedback; k (2 + log2 chunk) bits up.
