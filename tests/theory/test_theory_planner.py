@@ -12,6 +12,7 @@ from comask.errors import ConfigError, UnknownNameError
 from comask.state import ModelState
 from comask.theory import (
     MESSAGES,
+    VALUE_BITS,
     AdamSetting,
     Message,
     ProblemConstants,
@@ -28,8 +29,6 @@ from comask.wire.codec import CODECS
 from comask.wire.container import encode
 from comask.wire.update import ParamLayout
 
-VALUE_BITS = {"exact": 32, "half": 16}
-
 
 def payload_length(name, dim, density, codec):
     """Make one upload of a real algorithm, from changes without structure, and return the length of its payload."""
@@ -44,11 +43,17 @@ def payload_length(name, dim, density, codec):
     return len(encode(update, algorithm.uplink))
 
 
-@pytest.mark.parametrize("codec", sorted(set(CODECS) & set(VALUE_BITS)))
+SIZES = [(2000, 0.05), (20_000, 0.01), (215_370, 0.001), (215_370, 0.05), (50_000, 0.6)]
+CASES = [
+    (codec, dim, density)
+    for codec, bits in VALUE_BITS.items()
+    for dim, density in SIZES
+    if bits > 8 or density * dim > 1000  # what a stream needs once is not small against a few short values
+]
+
+
 @pytest.mark.parametrize("name", [name for name, message in MESSAGES.items() if message.masks])
-@pytest.mark.parametrize(
-    ("dim", "density"), [(2000, 0.05), (20_000, 0.01), (215_370, 0.001), (215_370, 0.05), (50_000, 0.6)]
-)
+@pytest.mark.parametrize(("codec", "dim", "density"), CASES)
 def test_predicted_bytes_are_the_codecs_to_two_per_cent(codec, name, dim, density):
     message = replace(MESSAGES[name], value_bits=VALUE_BITS[codec])
     predicted = upload_bytes(message, dim, kept_positions(dim, density))
@@ -60,8 +65,9 @@ def test_dense_bytes_are_exact(name):
     assert upload_bytes(MESSAGES[name], 5000, 5000) == payload_length(name, 5000, 1.0, "exact")
 
 
-def test_every_message_is_an_algorithm():
+def test_messages_and_codecs_are_those_of_the_library():
     assert set(MESSAGES) <= set(ALGORITHMS)
+    assert set(VALUE_BITS) <= set(CODECS)
 
 
 def test_buffers_are_counted():
@@ -91,10 +97,15 @@ def test_break_even_is_where_both_take_equally_long():
 
 
 def test_plan_agrees_with_its_parts():
-    rows = {row.name: row for row in plan(
-        100_000, density=0.05, uplink=1e6, clients=20, budget=100_000, seconds={"fedadam-ssm": 0.01}
-    )}  # fmt: skip
-    assert list(rows) == list(MESSAGES)
+    table = plan(
+        100_000, density=0.05, uplink=1e6, clients=20, codecs=["exact", "compact"], budget=100_000,
+        seconds={("fedadam-ssm", "exact"): 0.01},
+    )  # fmt: skip
+    assert [(row.name, row.codec) for row in table] == [
+        (name, codec) for name in MESSAGES for codec in ("exact", "compact")
+    ]
+    rows = {row.name: row for row in table if row.codec == "exact"}
+    (compact,) = (row for row in table if (row.name, row.codec) == ("fedadam-ssm", "compact"))
     ssm, dense, top = rows["fedadam-ssm"], rows["fedadam"], rows["fedadam-top"]
     assert ssm.upload_bytes == upload_bytes(MESSAGES["fedadam-ssm"], 100_000, 5000)
     assert ssm.round_bytes == 20 * ssm.upload_bytes
@@ -108,7 +119,9 @@ def test_plan_agrees_with_its_parts():
         None,
         None,
     )
-    assert top.upload_bytes > ssm.upload_bytes
+    assert top.upload_bytes > ssm.upload_bytes > compact.upload_bytes
+    assert (compact.message.value_bits, compact.break_even) == (VALUE_BITS["compact"], None)
+    assert compact.budget_density > ssm.budget_density
 
 
 def test_plan_uses_measured_sizes():
@@ -153,7 +166,7 @@ def test_effects_are_the_bound_with_one_quantity_changed():
         (lambda: break_even_bandwidth(2.0, 1.0, -1.0), ConfigError, r"seconds must be a finite number that is not negative, got -1\.0"),
         (lambda: plan(10, density=0.5, uplink=0.0), ConfigError, r"uplink must be a positive finite number, got 0\.0"),
         (lambda: plan(10, density=0.5, uplink=1.0, clients=0), ConfigError, "clients must be at least 1, got 0"),
-        (lambda: plan(10, density=0.5, uplink=1.0, seconds={"fedadam-sm": 1.0}), UnknownNameError, "Unknown method 'fedadam-sm'. Did you mean"),
+        (lambda: plan(10, density=0.5, uplink=1.0, seconds={("fedadam-sm", "exact"): 1.0}), UnknownNameError, "Unknown method 'fedadam-sm'. Did you mean"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_named(call, error, message):

@@ -41,6 +41,7 @@ from comask.theory.path import PathConstants, measure_step, path_divergence_boun
 from comask.theory.planner import Effect, PlanRow, plan, predict_effects
 from comask.theory.sizes import (
     MESSAGES,
+    VALUE_BITS,
     Message,
     break_even_bandwidth,
     density_for_budget,
@@ -51,6 +52,7 @@ from comask.theory.sizes import (
 
 __all__ = [
     "MESSAGES",
+    "VALUE_BITS",
     "AdamSetting",
     "DensityChoice",
     "DivergenceBound",

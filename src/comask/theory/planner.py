@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,6 +13,7 @@ from comask.theory.convergence import convergence_bound_nonconvex
 from comask.theory.momentum import MomentumError, Sparsity, momentum_error
 from comask.theory.sizes import (
     MESSAGES,
+    VALUE_BITS,
     Message,
     SizeOf,
     break_even_bandwidth,
@@ -25,10 +27,11 @@ Quantity = Literal["local_steps", "lr", "density"]
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """What one method costs.
+    """What one method costs with one codec.
 
     Attributes:
         name: The method.
+        codec: The codec preset.
         message: The shape of its upload.
         num_kept: Positions kept in each stream.
         upload_bytes: One device, one round.
@@ -36,10 +39,11 @@ class PlanRow:
         upload_seconds: Time of one upload at the given uplink, without the time to make it.
         saving: Bytes of dense FedAdam's upload over this one's.
         budget_density: The largest density whose upload fits the budget; None if there is no budget or nothing fits.
-        break_even: Uplink in bits a second below which the method beats dense FedAdam; None if its time is not known.
+        break_even: Uplink in bits a second below which it beats dense FedAdam; None if its time is not known.
     """
 
     name: str
+    codec: str
     message: Message
     num_kept: int
     upload_bytes: float
@@ -76,8 +80,9 @@ def plan(
     uplink: float,
     clients: int = 1,
     messages: Mapping[str, Message] = MESSAGES,
+    codecs: Iterable[str] = ("exact",),
     budget: float | None = None,
-    seconds: Mapping[str, float] | None = None,
+    seconds: Mapping[tuple[str, str], float] | None = None,
     size: SizeOf = upload_bytes,
 ) -> tuple[PlanRow, ...]:
     """Compare methods by what a round costs.
@@ -88,32 +93,39 @@ def plan(
         uplink: Bits a second that a device can send, positive.
         clients: Devices that take part in a round.
         messages: The methods' uploads by name.
+        codecs: Names out of `VALUE_BITS`, whose width replaces the messages' own.
         budget: Bytes that one upload may have; None if there is no limit.
-        seconds: Measured time by method that making and reading one upload takes beyond a dense one; names without an
-            entry get no break-even.
+        seconds: Measured time by method and codec that making and reading one upload takes beyond a dense one; pairs
+            without an entry get no break-even.
         size: Bytes of an upload: the formula, or measurements.
 
     Returns:
-        One row a method, in the order of `messages`.
+        One row for each method and codec, in their order, codecs varying fastest.
 
     Raises:
         ConfigError: If a number is out of range.
-        UnknownNameError: If `seconds` names a method that is not in `messages`.
+        UnknownNameError: If a codec is not in `VALUE_BITS`, or `seconds` names a method that is not in `messages`.
     """
     num_kept = kept_positions(dim, density)
     require_positive("uplink", uplink)
     require_count("clients", clients)
-    times = seconds or {}
-    for name in times:
-        if name not in messages:
-            raise UnknownNameError("method", name, messages)
+    times, names = seconds or {}, tuple(codecs)
+    for kind, name, known in (
+        *(("codec", codec, VALUE_BITS) for codec in names),
+        *(("method", name, messages) for name, _ in times),
+    ):
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
     dense = size(MESSAGES["fedadam"], dim, dim)
     rows = []
-    for name, message in messages.items():
+    for name, codec in itertools.product(messages, names):
+        message = replace(messages[name], value_bits=VALUE_BITS[codec])
         cost = size(message, dim, num_kept)
+        time = times.get((name, codec))
         rows.append(
             PlanRow(
                 name=name,
+                codec=codec,
                 message=message,
                 num_kept=dim if message.masks == 0 else num_kept,
                 upload_bytes=cost,
@@ -123,7 +135,7 @@ def plan(
                 budget_density=None
                 if budget is None
                 else density_for_budget(message, dim, budget, size=size),
-                break_even=break_even_bandwidth(dense, cost, times[name]) if name in times else None,
+                break_even=None if time is None else break_even_bandwidth(dense, cost, time),
             )
         )
     return tuple(rows)

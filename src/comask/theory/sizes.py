@@ -52,6 +52,12 @@ MESSAGES: Mapping[str, Message] = MappingProxyType(
 )
 """The shapes of the method and of the baselines that the paper compares with, by algorithm name, at 32 bits a value."""
 
+VALUE_BITS: Mapping[str, float] = MappingProxyType(
+    {"exact": 32.0, "half": 16.0, "compact": (4.0625 + 4 + 4) / 3, "extreme": 2.0}
+)
+"""Bits of a kept value by codec preset, averaged over three streams. Scales are included (16 bits for 256 values of a linear
+coding); the few bytes that a stream needs once are not."""
+
 SizeOf = Callable[[Message, int, int], float]
 """From a message, d and k to the bytes of one upload: `upload_bytes`, or a measurement."""
 
@@ -83,7 +89,8 @@ def upload_bytes(message: Message, dim: int, num_kept: int, *, num_buffers: int 
         num_buffers: Numbers sent densely beside the streams.
 
     Returns:
-        Bytes, within 2 % of the codec's on uniform masks from about 100 kept positions on.
+        Bytes, within 2 % of the codec's on uniform masks from about 100 kept positions on (`compact` and `extreme`, whose
+        values are short: from about 1000 on).
     """
     if not 1 <= num_kept <= dim:
         raise ConfigError(f"num_kept must be in 1..{dim}, got {num_kept}.")
