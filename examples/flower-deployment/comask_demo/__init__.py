@@ -1,0 +1,1 @@
+"""A Flower app: Fashion-MNIST with FedAdam-SSM."""

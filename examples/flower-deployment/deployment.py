@@ -1,0 +1,151 @@
+"""A SuperLink and SuperNodes on 127.0.0.1, with TLS and node authentication; every process is stopped by its own id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+HOST = "127.0.0.1"
+ENVIRONMENT = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray, if anything starts it, then listens on the loopback only
+    "PYTHONWARNINGS": "ignore",
+}
+_EXTENSIONS = (
+    "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n"
+    "keyUsage=digitalSignature,keyEncipherment\nextendedKeyUsage=serverAuth\n"
+)
+
+
+class Deployment:
+    """Flower's processes and their files, all under one folder.
+
+    Args:
+        folder: Certificates, keys, logs and Flower's own home.
+        app: The Flower app's folder.
+    """
+
+    def __init__(self, folder: Path, app: Path) -> None:
+        self.folder, self.app = folder, app
+        self.port = free_port()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self._environment = {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(folder / "flwr"), "PATH": path}
+
+    def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in reversed(list(self._processes)):
+            self.kill(name, signal.SIGTERM)
+
+    def _begin(self) -> None:
+        make_certificates(self.folder)
+        (self.folder / "flwr").mkdir()
+        (self.folder / "flwr" / "config.toml").write_text(
+            f'[superlink]\ndefault = "demo"\n\n[superlink.demo]\naddress = "{HOST}:{self.port}"\n'
+            f'root-certificates = "{self.folder / "ca.pem"}"\n'
+        )
+        command = ["flower-superlink", "--host", HOST, "--port", str(self.port), "--enable-supernode-auth"]
+        for option, name in (
+            ("certfile", "server.pem"),
+            ("keyfile", "server.key"),
+            ("ca-certfile", "ca.pem"),
+        ):
+            command += [f"--ssl-{option}", str(self.folder / name)]
+        self._start("superlink", [*command, "--disable-runtime-dependency-installation"])
+        self._wait_for_port("superlink", self.port)
+
+    def add_node(self, name: str, config: str) -> None:
+        """Register a node's public key, then start the node."""
+        key = self.folder / name
+        run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-C", "", "-f", str(key)])
+        self.flwr("supernode", "register", f"{key}.pub", "demo")
+        command = ["flower-supernode", "--superlink", f"{HOST}:{self.port}", "--host", HOST]
+        command += ["--port", str(free_port()), "--root-certificates", str(self.folder / "ca.pem")]
+        self._start(name, [*command, "--auth-supernode-private-key", str(key), "--node-config", config])
+
+    def flwr(self, *arguments: str) -> str:
+        """Run one of Flower's commands and return what it prints."""
+        return run(["flwr", *arguments], cwd=self.app, env=self._environment)
+
+    def run_status(self) -> dict[str, object]:
+        """Return Flower's record of the last run. The exit code of `flwr run` says nothing: it is 0 for a failed run."""
+        runs = json.loads(self.flwr("list", "demo", "--format", "json"))["runs"]
+        return max(runs, key=lambda each: each["timestamps"]["pending-at"]) if runs else {}
+
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """Stop a process and what it started: each process here leads a group of its own."""
+        process = self._processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _start(self, name: str, command: list[str]) -> None:
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self._processes[name] = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+
+    def _wait_for_port(self, name: str, port: int, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._processes[name].poll() is not None:
+                break
+            with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1.0):
+                return
+            time.sleep(0.2)
+        log = (self.folder / f"{name}.log").read_text()[-2000:]
+        raise RuntimeError(f"{name} does not listen on {HOST}:{port}. The end of its log:\n{log}")
+
+
+def make_certificates(folder: Path) -> None:
+    """Make a certificate authority, and a server's certificate for the loopback."""
+    (folder / "extensions.cnf").write_text(_EXTENSIONS)
+    new = "req -newkey rsa:3072 -nodes"
+    authority = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign"
+    signed_by = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions.cnf"
+    for command in (
+        f"{new} -x509 -keyout ca.key -out ca.pem -days 2 -subj /CN=comask-demo {authority}",
+        f"{new} -keyout server.key -out server.csr -subj /CN=localhost",
+        f"x509 -req -in server.csr -out server.pem {signed_by}",
+    ):
+        run(["openssl", *command.split()], cwd=folder)
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.create_server((HOST, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def run(command: list[str], **options: object) -> str:
+    """Run a command; return its output, or raise with all it said."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
