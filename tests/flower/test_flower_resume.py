@@ -122,6 +122,19 @@ def test_killed_while_the_checkpoint_is_written(phase, tmp_path, undisturbed, mo
     assert [file.name for file in (tmp_path / "server").iterdir()] == ["server.npz"]
 
 
+def test_a_strategy_that_is_started_twice_begins_anew(tmp_path):
+    """Nothing of the first run may leak into the second: not its residuals, not its versions."""
+    strategy, grid = make_strategy(FEEDBACK), make_grid(FEEDBACK, tmp_path)
+    for _ in range(2):
+        strategy.start(grid, initial_arrays(), num_rounds=2, timeout=5.0)
+    sent = [reply for reply in grid.replied if reply.metadata.message_type == "train"]
+    first, second = (
+        [reply.content["comask.payload"]["data"].data for reply in part] for part in (sent[:10], sent[10:])
+    )
+    assert first == second
+    assert len(list((tmp_path / "clients").iterdir())) == 2
+
+
 def test_rounds_that_are_complete_are_not_run_again(tmp_path):
     grid = make_grid(FEEDBACK, tmp_path)
     first, *_ = run(FEEDBACK, tmp_path, rounds=2, grid=grid, checkpoint=tmp_path / "server")

@@ -50,7 +50,7 @@ class MeanOnly:
         if not total.count:
             raise FleetError("No client below sent an upload.")
         mean, buffers = (part.astype(np.float32) for part in total.mean())
-        return ServerState(ModelState(mean, buffers), state.round + 1, {"weight": np.array([total.weight])})
+        return ServerState(ModelState(mean, buffers), state.round + 1, {"weight": np.array([total.weight], np.float32)})
 
 
 class Edge:
@@ -72,11 +72,8 @@ class Edge:
         # The clients below are told that their uploads count once the server has said so of this edge's.
         if order.accepted and order.accepted == self.answered:
             self.confirmed = dict(self.below.accepted)
-        self.below.accepted = dict(self.confirmed)
-        self.below.run = order.run
-        self.below.state = ServerState(
-            ModelState(broadcast.blocks[0].values, broadcast.buffers), order.round - 1
-        )
+        state = ServerState(ModelState(broadcast.blocks[0].values, broadcast.buffers), order.round - 1)
+        self.below.begin(state, run=order.run, accepted=self.confirmed)
         messages = self.below.ask(self.nodes, message.content["config"])
         report = self.below.take(exchange(self.grid, messages, timeout=0.2).replies)
         self.answered = order.round

@@ -17,7 +17,6 @@ from comask.flower.intake import Intake, Sent
 from comask.flower.messages import CONFIG, ORDER, PAYLOAD, Order, payload_record
 from comask.flower.report import Refusal, RoundReport
 from comask.kernels.rows import first_non_finite
-from comask.state import ModelState
 from comask.wire.update import ParamLayout
 
 
@@ -43,8 +42,8 @@ class Coordinator:
         max_examples: The most samples that a client may claim.
 
     Attributes:
-        state: The state after the last completed round. Set it before the first.
-        run: The run's token.
+        state: The state after the last completed round; there once `begin` was called.
+        run: The run's token: what clients keep their files under.
         accepted: For each client, the last round in which its upload was added.
     """
 
@@ -65,14 +64,29 @@ class Coordinator:
             raise ConfigError(f"seed must fit 64 bits, got {seed!r}.")
         self._algorithm, self._layout, self._seed = algorithm, layout, seed
         self._min_replies, self._max_examples = min_replies, max_examples
-        self._downlink = Downlink(algorithm, layout, patches=patches)
-        self._held: dict[int, int] = {}
+        self._patches = patches
         self._asked: list[_Asked] = []
         self._records: dict[int, ArrayRecord] = {}
         self._began = 0.0
+        self._held: dict[int, int]
+        self._downlink: Downlink
         self.state: ServerState
-        self.run = secrets.token_hex(16)
-        self.accepted: dict[int, int] = {}
+        self.run: str
+        self.accepted: dict[int, int]
+
+    def begin(
+        self, state: ServerState, *, run: str | None = None, accepted: Mapping[int, int] | None = None
+    ) -> None:
+        """Take a state to go on from; what clients hold is not known any more.
+
+        Args:
+            state: The state after the last completed round.
+            run: The token of the run that is continued; None: this is a new one.
+            accepted: What `accepted` was when the state was saved.
+        """
+        self.state, self.run = state, run or secrets.token_hex(16)
+        self.accepted, self._held = dict(accepted or {}), {}
+        self._downlink = Downlink(self._algorithm, self._layout, patches=self._patches)
 
     def ask(self, cohort: Mapping[int, int], config: Mapping[str, object]) -> list[Message]:
         """Make the messages of the next round.
@@ -116,7 +130,7 @@ class Coordinator:
         """Take a round back that has too few uploads, or that finite uploads have made infinite."""
         if len(intake.accepted) < self._min_replies:
             reason, text = "too-few", f"{len(intake.accepted)} of {self._min_replies} uploads were accepted."
-        elif not _is_finite(self.state.model):
+        elif not _is_finite(self.state):
             reason, text = "diverged", "The mean of the round's uploads makes the model infinite."
         else:
             return
@@ -171,5 +185,6 @@ class Coordinator:
         )
 
 
-def _is_finite(model: ModelState) -> bool:
-    return all(first_non_finite(row) < 0 for row in (*model.streams, model.buffers))
+def _is_finite(state: ServerState) -> bool:
+    arrays = (*state.model.streams, state.model.buffers, *state.memory.values())
+    return all(first_non_finite(np.ravel(array)) < 0 for array in arrays)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flwr.app import Message
 
 from comask.algorithms.base import Algorithm, ServerState, Upload
-from comask.errors import FleetError, PayloadError, RefusedUpdateError
+from comask.errors import ComaskError, PayloadError, RefusedUpdateError
 from comask.flower.messages import METRICS, RECEIPT, Receipt, read_payload
 from comask.flower.metrics import WeightedMetrics, num_examples
 from comask.flower.report import Refusal
@@ -96,7 +96,7 @@ class Intake:
             reason, text = error.reason, str(error)
         except PayloadError as error:
             reason, text = "payload", str(error)
-        except FleetError as error:
+        except ComaskError as error:  # whatever else a reader or a check objects to: no reply may end the run
             reason, text = "malformed", str(error)
         self.refused.append(Refusal(-1 if sent is None else sent.client, reason, printable(text)))
         return None
@@ -127,13 +127,13 @@ class Intake:
             raise RefusedUpdateError("wrong-client", f"The answer is from client {receipt.client}.")
         if receipt.failure:
             raise RefusedUpdateError("non-finite", receipt.failure)
-        weight = num_examples(content, self._max_examples)
         payload = read_payload(content)
         if len(payload) > self.max_payload:
             raise RefusedUpdateError(
                 "too-large", f"The payload has {len(payload)} bytes, at most {self.max_payload} are allowed."
             )
         self._count(payload)
+        weight = num_examples(content, self._max_examples)
         update = decode(payload, dim=self._layout.dim, layout=self._layout)
         self._algorithm.server.check(self._state, update)
         self.accepted[sent.client] = weight

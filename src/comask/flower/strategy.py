@@ -119,12 +119,14 @@ class Strategy(strategy.Strategy):
         params, buffers = self._spec.split(initial_arrays)
         state = self._algorithm.server.init(params, buffers)
         found = None if self._folder is None else load(self._folder, self._identity)
-        if found is not None:
-            state, self._coordinator.run = found.state, found.run
-            self._coordinator.accepted = dict(found.accepted)
+        if found is None:
+            self._coordinator.begin(state)
+        else:
+            state = found.state
+            self._coordinator.begin(state, run=found.run, accepted=found.accepted)
             self._roster.clients = dict(found.clients)
             _log.info("comask: continuing after round %d from %s", state.round, self._folder)
-        self._initial, self._coordinator.state = initial_arrays, state
+        self._initial = initial_arrays
         return state
 
     def start(  # noqa: PLR0917 -- Flower's signature
