@@ -30,6 +30,7 @@ VARIANTS = {
     "fedcams by sign": partial(ALGORITHMS["fedcams"], compressor="sign"),
     "fedams": partial(ALGORITHMS["fedcams"], compressor="none"),
     "one-bit-adam after its warm-up": partial(ALGORITHMS["one-bit-adam"], warmup_rounds=1),
+    "one-bit-adam as published": partial(ALGORITHMS["one-bit-adam"], warmup_rounds=1, scale="vector"),
 }
 
 _OWN_STEP = dict.fromkeys(
@@ -40,6 +41,7 @@ _ROUNDED = dict.fromkeys(
     ("law_full_density_is_dense", "law_one_client_is_central"),
     "values are rounded to a sign and a scale at any density: that is the method",
 )
+_AFTER_WARM_UP = _ROUNDED | {"law_second_moment": "no upload carries a second moment once it is frozen"}
 EXEMPT = {
     "fedopt-adam": _OWN_STEP,
     "fedcams": _OWN_STEP,
@@ -49,8 +51,8 @@ EXEMPT = {
         "law_one_client_is_central": "local moments restart in every round: zero, and the mean of each tensor"
     },
     "stc": _ROUNDED,
-    "one-bit-adam after its warm-up": _ROUNDED
-    | {"law_second_moment": "no upload carries a second moment once it is frozen"},
+    "one-bit-adam after its warm-up": _AFTER_WARM_UP,
+    "one-bit-adam as published": _AFTER_WARM_UP,
 }
 """Laws that cannot hold, each with the reason; `check_law` makes sure that they do not."""
 

@@ -6,12 +6,12 @@ fixed scale for each coordinate, and momentum can be compressed with error feedb
 ```
 device   L steps: m = beta1 m + (1 - beta1) g ; w -= lr m / D                     D = sqrt(V + eps), or sqrt(V) + eps
          c_n = (W - w) D / (lr L) + e_n                                           the mean momentum of the L steps, and what was left
-         send sign(c_n), s_n = ||c_n||_2 / sqrt(d), L ; e_n = c_n - s_n sign(c_n)
-server   a = mean s_n sign(c_n) + e ; S = ||a||_2 / sqrt(d) ; M = S sign(a) ; e = a - M
+         send sign(c_n), its scale s_n, L ; e_n = c_n - s_n sign(c_n)
+server   a = mean s_n sign(c_n) + e ; S = the scale of a ; M = S sign(a) ; e = a - M
          W -= lr L M / D ; send sign(a), S, L
 ```
 
-With L = 1 the mean momentum is the momentum, and this is the published step. One bit cannot say zero: coordinates whose
+With L = 1 the mean momentum is the momentum, and with one scale for the vector, ||c||_2 / sqrt(d), this is the published step. One bit cannot say zero: coordinates whose
 frozen V is exactly zero never saw a gradient, and both ends leave them out (the momentum mask of DeepSpeed's program).
 """
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ from comask.algorithms.accounting import DenseBits, SignBits
 from comask.algorithms.base import Algorithm, ClientContext, Memory, ServerState, Upload
 from comask.algorithms.coded import coded
 from comask.algorithms.delta import AveragingServer, BufferPolicy, DeltaClient, keep_all
-from comask.algorithms.quantisers import scaled_sign
 from comask.algorithms.two_way import (
     dense,
     holds_model,
@@ -41,6 +40,7 @@ from comask.algorithms.two_way import (
 )
 from comask.errors import ConfigError, RefusedUpdateError
 from comask.hyperparams import AdamConfig
+from comask.kernels.quantise import BLOCK
 from comask.state import WEIGHTS, ModelState
 from comask.wire.codec import Codec, get_codec
 from comask.wire.update import Block, ParamLayout, Update
@@ -50,6 +50,12 @@ _NOWHERE = np.empty(0, np.uint32)
 _COMPRESSED_STREAMS = (
     5  # three empty ones, so that W, M and V keep their codings; the momentum; the number of steps
 )
+
+
+Scale = Literal["block", "vector"]
+"""`block`: the mean magnitude of each run of 256 positions, as many scales as the wire's `sign` coding writes anyway.
+`vector`: one root mean square for the whole vector, as published. With the l2 scale the sign of a heavy-tailed vector is
+no contraction (it needs ||x||_1 > sqrt(d) ||x||_2 / 2), and feedback then piles up instead of dying out."""
 
 
 class Schedule(Protocol):
@@ -97,6 +103,25 @@ def advance(
     return np.stack([streams[WEIGHTS] - change, momentum, streams[2]])
 
 
+def live_signs(values: NDArray[np.float32], live: NDArray[np.bool_], scale: Scale) -> NDArray[np.float32]:
+    """Return each value's sign times its scale, made of the live values alone; `+scale` where a value is not live.
+
+    Done to its own result, with the other positions set to zero, it gives that result again.
+
+    Args:
+        values: Shape `(d,)`.
+        live: Shape `(d,)`: which count.
+        scale: One for each run of 256 positions, or one for all.
+    """
+    starts = np.arange(0, len(values), BLOCK) if scale == "block" else np.zeros(1, np.int64)
+    wide = np.where(live, values, 0.0).astype(np.float64)
+    power = np.abs(wide) if scale == "block" else wide**2
+    means = np.add.reduceat(power, starts) / np.maximum(1, np.add.reduceat(live.astype(np.int64), starts))
+    scales = (means if scale == "block" else np.sqrt(means)).astype(np.float32)
+    each = np.repeat(scales, np.diff(starts, append=len(values)))
+    return np.where(wide < 0, -each, each)
+
+
 def _keep_none(delta: NDArray[np.float32], layout: ParamLayout) -> tuple[Block, ...]:  # noqa: ARG001 -- a Selector
     return (Block(_NOWHERE, np.empty((len(delta), 0), np.float32)),)
 
@@ -113,12 +138,14 @@ class FrozenAdamClient:
         schedule: Which rounds are dense.
         local: Local Adam's settings.
         codec: What encodes momentum and number of steps.
+        scale: What the scales are made of.
         buffers: The buffer policy.
     """
 
     schedule: Schedule
     local: AdamConfig
     codec: Codec
+    scale: Scale
     buffers: BufferPolicy
 
     def begin(self, broadcast: Update, memory: Memory) -> ModelState:
@@ -154,7 +181,7 @@ class FrozenAdamClient:
         if left:
             wanted += left[_RESIDUAL]
         live = start.second_moment > 0
-        message = _message(_live_sign(wanted, live), context.steps)
+        message = _message(live_signs(wanted, live, self.scale), context.steps)
         arrives = dense(received(Update(start.dim, message), self.codec))[0]
         left = {_RESIDUAL: np.where(live, wanted - arrives, np.float32(0.0))}
         update = replace(update, blocks=(*update.blocks, *message))
@@ -162,14 +189,6 @@ class FrozenAdamClient:
 
     def _rule(self, *, dense_round: bool) -> DeltaClient:
         return DeltaClient(keep_all if dense_round else _keep_none, buffers=self.buffers)
-
-
-def _live_sign(values: NDArray[np.float32], live: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the scaled sign where V is not zero, and +scale elsewhere, which receivers ignore."""
-    kept = scaled_sign(values[live], "l2")
-    signs = np.full(values.shape, np.abs(kept[:1]).sum(), np.float32)  # the scale; 0 if there is none
-    signs[live] = kept
-    return signs
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +199,14 @@ class FrozenAdamServer:
         schedule: Which rounds are dense.
         local: Local Adam's settings.
         codec: What encodes momentum and number of steps on the way down.
+        scale: What the scales are made of.
         buffers: The buffer policy.
     """
 
     schedule: Schedule
     local: AdamConfig
     codec: Codec
+    scale: Scale
     buffers: BufferPolicy
 
     def init(self, params: NDArray[np.float32], buffers: NDArray[np.float32]) -> ServerState:
@@ -238,7 +259,7 @@ class FrozenAdamServer:
         (mean,), mean_buffers = total.mean()
         live = model.second_moment > 0
         wanted = (mean + state.memory.get(_RESIDUAL, np.float32(0.0))).astype(np.float32)
-        message = _message(_live_sign(wanted, live), steps / total.weight)
+        message = _message(live_signs(wanted, live, self.scale), steps / total.weight)
         momentum_row, steps_row = dense(received(Update(model.dim, message), self.codec))
         streams = advance(model.streams, momentum_row, float(steps_row[0]), self.local)
         memory = {
@@ -261,9 +282,11 @@ class MomentumIncrements:
 
     Attributes:
         codec: What encodes the increment.
+        scale: What the scales are made of.
     """
 
     codec: Codec
+    scale: Scale
 
     def message(self, state: ServerState) -> Update | None:
         """Return the increment to the model that the last round left; None if that was dense or silent."""
@@ -272,7 +295,7 @@ class MomentumIncrements:
             return None
         momentum = state.model.first_moment
         live = state.model.second_moment > 0
-        blocks = _message(_live_sign(momentum, live), float(state.memory[_STEPS][0]))
+        blocks = _message(live_signs(momentum, live, self.scale), float(state.memory[_STEPS][0]))
         return Update(state.model.dim, blocks, state.model.buffers, round=state.round + 1)
 
     def applies(self, memory: Memory, round_number: int) -> bool:
@@ -281,7 +304,7 @@ class MomentumIncrements:
 
 
 def frozen_adam(
-    name: str, local: AdamConfig, schedule: Schedule, values: str, buffers: BufferPolicy
+    name: str, local: AdamConfig, schedule: Schedule, *, values: str, scale: Scale, buffers: BufferPolicy
 ) -> Algorithm:
     """Return the algorithm of that schedule.
 
@@ -290,11 +313,15 @@ def frozen_adam(
         local: Local Adam's settings, without bias correction.
         schedule: Which rounds are dense.
         values: The value coding of the momentum: one that keeps two-valued streams as they are.
+        scale: What the scales are made of.
         buffers: The buffer policy.
 
     Raises:
-        ConfigError: If local Adam corrects biases: the change of the weights would not be the mean momentum.
+        ConfigError: If there is no such scale, or if local Adam corrects biases: the change of the weights would not be the
+            mean momentum.
     """
+    if scale not in get_args(Scale):
+        raise ConfigError(f"scale must be one of {', '.join(get_args(Scale))}, got {scale!r}.")
     if local.bias_correction != "none":
         raise ConfigError(
             f"{name} must run with bias_correction='none', as published, got {local.bias_correction!r}."
@@ -304,10 +331,10 @@ def frozen_adam(
         name=name,
         num_streams=3,
         local=local,
-        client=FrozenAdamClient(schedule, local, codec, buffers),
-        server=FrozenAdamServer(schedule, local, codec, buffers),
+        client=FrozenAdamClient(schedule, local, codec, scale, buffers),
+        server=FrozenAdamServer(schedule, local, codec, scale, buffers),
         uplink=coded(name, "float32", "float32", "float32", values, "float32"),
         downlink=get_codec("exact"),
         paper_bits=ScheduledBits(schedule),
-        increment=MomentumIncrements(codec),
+        increment=MomentumIncrements(codec, scale),
     )

@@ -6,10 +6,13 @@ Adam's Convergence Speed", ICML 2021, arXiv 2102.02888, and its program in DeepS
 
 The paper is about one step between messages; a federated form is not standard. The reading taken: warm-up rounds are those of
 dense FedAdam, at 3 d q bits each, which dominate a short run's bytes; then V stays what it is, devices take L local steps, and
-what is compressed is their mean momentum, so that L = 1 is the published algorithm. Scales are root mean squares over the
-whole vector, as in the program, which takes no bias correction either. Its eps is 1e-8 outside the root; the default here is this library's
-(inside the root, 1e-6), because a bit moves every coordinate by the same momentum, and where V is tiny but not zero the published eps
-divides that momentum by next to nothing.
+what is compressed is their mean momentum, so that L = 1 is the published algorithm. There is no bias correction, as in the
+program.
+
+Two defaults differ from the published ones, because with those this federated form does not train (docs/decisions has the numbers):
+the scale is one for each 256 positions and not one for the vector (`scale="vector"`), and eps is this library's, 1e-6
+inside the root, and not 1e-8 outside it. A bit moves every coordinate by the same momentum; where V is tiny, the published eps divides
+it by next to nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 
 from comask.algorithms.base import Algorithm
 from comask.algorithms.delta import BufferPolicy
-from comask.algorithms.frozen_adam import frozen_adam
+from comask.algorithms.frozen_adam import Scale, frozen_adam
 from comask.errors import ConfigError
 from comask.hyperparams import AdamConfig
 
@@ -47,6 +50,7 @@ def one_bit_adam(
     *,
     warmup_rounds: int = 10,
     values: str = "sign",
+    scale: Scale = "block",
     buffers: BufferPolicy = "average",
 ) -> Algorithm:
     """1-bit Adam: 3 d q bits up in each warm-up round, about d + q in every later one.
@@ -55,6 +59,9 @@ def one_bit_adam(
         local: Local Adam's settings.
         warmup_rounds: Dense rounds before V is frozen, at least 1.
         values: The value coding of the momentum, both ways. Its values are `-s` and `s` whatever it is.
+        scale: `block`, a scale for each 256 positions, or `vector`, the published one for all.
         buffers: What happens to batch-norm statistics.
     """
-    return frozen_adam("one-bit-adam", local, WarmUp(warmup_rounds), values, buffers)
+    return frozen_adam(
+        "one-bit-adam", local, WarmUp(warmup_rounds), values=values, scale=scale, buffers=buffers
+    )

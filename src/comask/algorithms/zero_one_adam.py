@@ -7,7 +7,7 @@ Its local phase is federated already: devices take local steps with a stale V, a
 bit and error feedback at both ends; momentum becomes `u / sum lr` and the weights move by `u / (sqrt(V) + eps)`. The readings taken: every
 round ends in such a synchronisation. A round in which V is refreshed is a dense round of FedAdam (3 d q bits up), where the
 paper refreshes V from one full-precision mean gradient. The intervals between refreshes are 1 for the first `refreshes` of them, then 2, 4, 8
-and so on, as in the paper, counted in rounds where the paper counts steps. There is no separate warm-up.
+and so on, as in the paper, counted in rounds where the paper counts steps. There is no separate warm-up. Scale and eps are as in `comask.algorithms.one_bit_adam`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from comask.algorithms.base import Algorithm
 from comask.algorithms.delta import BufferPolicy
-from comask.algorithms.frozen_adam import frozen_adam
+from comask.algorithms.frozen_adam import Scale, frozen_adam
 from comask.errors import ConfigError
 from comask.hyperparams import AdamConfig
 
@@ -49,6 +49,7 @@ def zero_one_adam(
     *,
     refreshes: int = 2,
     values: str = "sign",
+    scale: Scale = "block",
     buffers: BufferPolicy = "average",
 ) -> Algorithm:
     """0/1 Adam: 3 d q bits up in each round that refreshes V, of which there are ever fewer; about d + q in all others.
@@ -57,6 +58,9 @@ def zero_one_adam(
         local: Local Adam's settings.
         refreshes: How many intervals between refreshes have the same length before it doubles, at least 1.
         values: The value coding of the momentum, both ways. Its values are `-s` and `s` whatever it is.
+        scale: `block`, a scale for each 256 positions, or `vector`, the published one for all.
         buffers: What happens to batch-norm statistics.
     """
-    return frozen_adam("zero-one-adam", local, DoublingIntervals(refreshes), values, buffers)
+    return frozen_adam(
+        "zero-one-adam", local, DoublingIntervals(refreshes), values=values, scale=scale, buffers=buffers
+    )

@@ -9,6 +9,7 @@ import pytest
 from by_hand import NO_BUFFERS, begin, finish, follow
 
 from comask.algorithms import make_algorithm
+from comask.algorithms.frozen_adam import live_signs
 from comask.algorithms.zero_one_adam import DoublingIntervals
 from comask.errors import ConfigError, RefusedUpdateError
 from comask.wire import Block, encode
@@ -31,8 +32,15 @@ def local_training(start, client, number, num_steps):
 
 
 def make(**options):
-    """With values in float32, so that the scales are exact."""
-    options = {"values": "float32", "lr": LR, "beta1": BETA1, "eps": EPS, "eps_inside_sqrt": False} | options
+    """With values in float32, so that the scale is exact, and one scale, as published."""
+    options = {
+        "values": "float32",
+        "scale": "vector",
+        "lr": LR,
+        "beta1": BETA1,
+        "eps": EPS,
+        "eps_inside_sqrt": False,
+    } | options
     return make_algorithm("one-bit-adam", **options)
 
 
@@ -118,6 +126,25 @@ def test_coordinates_that_never_saw_a_gradient_stay_where_they_are():
     assert (after.model.params != start.params).sum() == DIM - 2
 
 
+@pytest.mark.parametrize("scale", ["block", "vector"])
+def test_signs_and_scales(scale):
+    """Scales of the live values alone, by block or for all; and again the same from their own result."""
+    x = np.random.default_rng(0).standard_normal(600).astype(np.float32)
+    x[256:] *= 100
+    live = np.random.default_rng(1).random(600) < 0.5
+    live[512:] = False
+    signs = live_signs(x, live, scale)
+    first, second = np.arange(600) < 256, (np.arange(600) >= 256) & (np.arange(600) < 512)
+    expected = np.full(600, np.sqrt(np.mean(x[live].astype(np.float64) ** 2)))
+    if scale == "block":
+        expected[first] = np.abs(x[first & live]).mean()
+        expected[second] = np.abs(x[second & live]).mean()
+        expected[512:] = 0.0
+    np.testing.assert_allclose(signs[live], (expected * np.where(x < 0, -1, 1))[live], rtol=1e-6)
+    np.testing.assert_allclose(signs[~live], expected[~live], rtol=1e-6)
+    np.testing.assert_array_equal(live_signs(np.where(live, signs, np.float32(0)), live, scale), signs)
+
+
 def test_bytes_of_warm_up_and_after():
     """Both ways: three floats a parameter in the warm-up, one bit after it for those who follow."""
     dim, bits = 4096, 4096 * (1 + 16 / 256)
@@ -187,6 +214,7 @@ def test_uploads_that_are_refused(place, block, message):
     ("name", "options", "message"),
     [
         ("one-bit-adam", {"warmup_rounds": 0}, "warmup_rounds must be at least 1, got 0"),
+        ("one-bit-adam", {"scale": "tensor"}, "scale must be one of block, vector, got 'tensor'"),
         ("zero-one-adam", {"refreshes": 0}, "refreshes must be at least 1, got 0"),
         ("one-bit-adam", {"bias_correction": "local"}, "one-bit-adam must run with bias_correction='none'"),
     ],
