@@ -185,6 +185,12 @@ def test_dense_fedadam_refreshes_momentum(adam, seed):
     for instance in range(BATCH):
         bound = stale_momentum_bound(run.constants(problem, instance), adam, run.stale[0, instance])
         assert run.stale[:, instance].max() <= bound * SLACK
+    problem.smoothness = np.linalg.norm(problem.hessians, ord=2, axis=(2, 3)).max(axis=1)  # of every device
+    for instance in range(BATCH):
+        bound = stale_momentum_bound(
+            run.constants(problem, instance), adam, run.stale[0, instance], exact_gradients=True
+        )
+        assert run.stale[:, instance].max() <= bound * SLACK
 
 
 def conflict(dim, num_kept, *, delta=0.5, eps=1e-2):
@@ -211,6 +217,15 @@ def test_without_feedback_conflict_stops_all_progress_as_theorem_8_says(dim, num
     )
     assert (freed.weights[-1, 0, num_kept:] < 0).all()
     assert heterogeneity_floor(constants, adam, Sparsity(num_kept / dim, error_feedback=True))[0] == 0
+
+
+def test_the_least_cost_is_that_of_an_example_that_exists():
+    # Gradients of at most G on k positions cannot differ by more than G sqrt(k).
+    adam, sparsity = AdamSetting(0.1, eps=1e-2), Sparsity(0.1)
+    large, possible = (
+        heterogeneity_floor(ProblemConstants(10, 0.0, 0.5, delta), adam, sparsity)[0] for delta in (7.0, 0.5)
+    )
+    assert large == possible > 0
 
 
 def test_the_upper_floor_is_the_limit_of_the_bound():

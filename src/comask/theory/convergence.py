@@ -135,7 +135,8 @@ def heterogeneity_floor(
     delta = problem.heterogeneity
     if _is_dense_or_fed_back(sparsity):
         return 0.0, math.sqrt(high / low) * delta
-    least = math.sqrt((1 / sparsity.density - 1) * adam.eps) * low * delta
+    attained = min(delta, problem.grad_bound * math.sqrt(sparsity.density * problem.dim))
+    least = math.sqrt((1 / sparsity.density - 1) * adam.eps) * low * attained
     return least, (high / (low * math.sqrt(sparsity.energy)) + math.sqrt(high / low)) * delta
 
 

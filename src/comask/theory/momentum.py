@@ -105,13 +105,17 @@ def momentum_error(problem: ProblemConstants, adam: AdamSetting, sparsity: Spars
     )
 
 
-def stale_momentum_bound(problem: ProblemConstants, adam: AdamSetting, initial: float) -> float:
+def stale_momentum_bound(
+    problem: ProblemConstants, adam: AdamSetting, initial: float, *, exact_gradients: bool = False
+) -> float:
     """Bound the distance between broadcast first moment and gradient in every round of dense FedAdam: equation (31).
 
     Args:
         problem: The constants.
         adam: The optimiser's settings.
         initial: That distance before the first round; `||grad F(W)||` when the moments start at zero.
+        exact_gradients: Devices use exact gradients of functions that are each `smoothness`-smooth and whose weighted
+            mean is F: heterogeneity then cancels in the mean.
 
     Returns:
         A value for `Sparsity.stale` at density 1. With a mask, positions that are not sent keep their stale momentum and no
@@ -122,7 +126,8 @@ def stale_momentum_bound(problem: ProblemConstants, adam: AdamSetting, initial: 
     travelled = (steps - 1) - beta * (1 - beta ** (steps - 1)) / (1 - beta)
     pace = problem.smoothness * adam.lr * step_bound(problem, adam) * math.sqrt(problem.dim)
     fresh = 1 - beta**steps
-    return max(initial, (fresh * problem.heterogeneity + pace * (travelled + steps)) / fresh)
+    heterogeneity = 0.0 if exact_gradients else problem.heterogeneity
+    return max(initial, heterogeneity + pace * (travelled + steps) / fresh)
 
 
 def preconditioner_disagreement(problem: ProblemConstants, adam: AdamSetting) -> float:
