@@ -44,10 +44,12 @@ def cases() -> dict[str, bytes]:
         "index-coding": mask(255, 1, b"\x00"),
         "index-length": mask(2, 3, bytes.fromhex("C486")),
         "index-range": mask(2, 1, bytes.fromhex("4B14")),  # modulus 2**6, quotient 0, low bits 40
+        "index-order": mask(5, 2, bytes.fromhex("0500000005000000")),
         "index-count": mask(1, 2, b"\x07\x00\x00\x00\x00"),
         "index-padding": mask(2, 3, bytes.fromhex("C48683")),
         "rice-parameter": mask(2, 1, b"\x7f"),
         "value-coding": payload((BlockHeader(2, 0, 0, (255,), (0,)), b"")),
+        "stream": b"\xc0MSS\x01\x28" + bytes((len(VALID),)) + VALID + b"\x00" + bytes(4),
         "value-scale": values(10, 1, bytes.fromhex("80BF00")),
         "value-code": values(3, 1, bytes.fromhex("803F80")),
         "value-padding": values(8, 1, bytes.fromhex("0000803F400008")),

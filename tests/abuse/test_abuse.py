@@ -1,5 +1,6 @@
 """Hostile payloads: one named file for each rule, refused by both decoders for that rule and no other reason."""
 
+import io
 import sys
 import tracemalloc
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from make_abuse import DIM, FOLDER, VALID, cases
 
 from comask.errors import PayloadError
-from comask.wire import RULES, Codec, decode, encode, inspect
+from comask.wire import RULES, Codec, decode, encode, inspect, read_stream
 from comask.wire.header import BlockHeader, Header, seal, write_header, write_varint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vectors"))
@@ -20,7 +21,7 @@ def test_there_is_a_file_for_every_rule_and_no_other() -> None:
     assert {path.stem for path in FOLDER.glob("*.bin")} == set(RULES) == set(cases())
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "stream"])
 def test_both_decoders_name_the_rule(rule: str) -> None:
     payload = (FOLDER / f"{rule}.bin").read_bytes()
     assert payload == cases()[rule]
@@ -30,6 +31,13 @@ def test_both_decoders_name_the_rule(rule: str) -> None:
     with pytest.raises(reference_decoder.Refused) as theirs:
         reference_decoder.decode(payload, DIM)
     assert theirs.value.rule == rule
+
+
+def test_the_hostile_stream() -> None:
+    data = (FOLDER / "stream.bin").read_bytes()
+    assert data == cases()["stream"]
+    with pytest.raises(PayloadError, match=r"payloads were lost or exchanged\. \[stream\]$"):
+        list(read_stream(io.BytesIO(data), dim=DIM))
 
 
 def test_the_valid_payload_that_they_are_made_from_is_valid() -> None:

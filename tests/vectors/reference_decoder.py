@@ -303,6 +303,35 @@ def context_segment(data, count, start, stop, tensors):
     return kept
 
 
+def listed(width):
+    """Section 4.5; width 0 stands for as many bits as the dimension needs."""
+
+    def decode_section(section, k, dim, _layout):
+        bits = width or (dim - 1).bit_length()
+        demand(len(section) == (k * bits + 7) // 8, "index-length")
+        return ordered(codes_of(section, bits, k, "index-padding"), dim)
+
+    return decode_section
+
+
+def ordered(positions, dim):
+    for before, position in zip([-1, *positions], positions, strict=False):
+        demand(position < dim, "index-range")
+        demand(position > before, "index-order")
+    return positions
+
+
+def chunk12(section, k, dim, _layout):
+    """Section 4.6."""
+    chunks = -(-dim // 4096)
+    demand(len(section) == 2 * chunks + (12 * k + 7) // 8, "index-length")
+    counts = struct.unpack(f"<{chunks}H", section[: 2 * chunks])
+    demand(sum(counts) == k, "index-count")
+    chunk_of = [chunk for chunk, count in enumerate(counts) for _ in range(count)]
+    within = codes_of(section[2 * chunks :], 12, k, "index-padding")
+    return ordered([4096 * chunk + low for chunk, low in zip(chunk_of, within, strict=True)], dim)
+
+
 def fixed_width(width, read):
     """Section 5, for codings that spend the same bytes on every value."""
 
@@ -322,9 +351,9 @@ def demand_scale(scale):
     demand(math.isfinite(scale) and math.copysign(1, scale) > 0, "value-scale")
 
 
-def codes_of(data, width, k):
+def codes_of(data, width, k, rule="value-padding"):
     number = int.from_bytes(data, "little")
-    demand(number >> (width * k) == 0, "value-padding")
+    demand(number >> (width * k) == 0, rule)
     return [number >> (width * i) & ((1 << width) - 1) for i in range(k)]
 
 
@@ -392,7 +421,16 @@ def ternary(section, k):
     return [(0.0, scale, -scale)[digit] for digit in digits[:k]]
 
 
-INDEX_CODINGS = {0: dense, 1: bitmap, 2: rice, 3: context}
+INDEX_CODINGS = {
+    0: dense,
+    1: bitmap,
+    2: rice,
+    3: context,
+    4: listed(0),
+    5: listed(32),
+    6: listed(64),
+    7: chunk12,
+}
 VALUE_CODINGS = {
     0: fixed_width(4, binary32),
     1: fixed_width(2, lambda data: binary32(b"\0\0" + data)),

@@ -217,7 +217,8 @@ def decode(data: NDArray[np.uint8], previous: int, dim: int, out: NDArray[np.uin
         if quotient > limit:
             return OUT_OF_RANGE
         at += zeros + 1
-        window = _window(data, at)
+        # Nearly always the rest of the code is in the same window.
+        window = window >> (zeros + 1) if zeros + shift + 3 <= _WINDOW else _window(data, at)
         if ternary:
             digit = int64(0)
             if window & 1:

@@ -36,17 +36,44 @@ def _uniform(seed: np.uint64, place: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def block_scales(values: NDArray[np.float32], mean: bool, out: NDArray[np.float64]) -> None:
-    """Set `out[b]` to the greatest (or the mean) magnitude of block b."""
+def block_means(values: NDArray[np.float32], out: NDArray[np.float64]) -> None:
+    """Set `out[b]` to the mean magnitude of block b."""
     for block in range(out.size):
-        greatest, total = 0.0, 0.0
         start = block * BLOCK
         stop = min(start + BLOCK, values.size)
+        total = 0.0
         for i in range(start, stop):
-            magnitude = abs(np.float64(values[i]))
-            greatest = max(greatest, magnitude)
-            total += magnitude
-        out[block] = total / (stop - start) if mean else greatest
+            total += abs(np.float64(values[i]))
+        out[block] = total / (stop - start)
+
+
+@njit(cache=True, nogil=True)
+def block_scales(values: NDArray[np.float32], top: int, choices: int, out: NDArray[np.float64]) -> None:
+    """Set `out[b]` to the scale of block b whose codes -top..top have the least square error.
+
+    Args:
+        values: Shape `(k,)`.
+        top: The greatest code.
+        choices: How many scales are tried: the greatest magnitude, and then less by an eighth of it each.
+        out: Shape `(ceil(k / BLOCK),)`.
+    """
+    for block in range(out.size):
+        start = block * BLOCK
+        stop = min(start + BLOCK, values.size)
+        greatest = 0.0
+        for i in range(start, stop):
+            greatest = max(greatest, abs(np.float64(values[i])))
+        out[block] = greatest
+        least = np.inf
+        for choice in range(choices if greatest > 0.0 else 0):
+            scale = greatest * (8 - choice) / 8
+            error = 0.0
+            for i in range(start, stop):
+                magnitude = abs(np.float64(values[i]))
+                error += (magnitude - min(np.rint(magnitude * top / scale), top) * scale / top) ** 2
+            if error < least:
+                least = error
+                out[block] = scale
 
 
 @njit(cache=True, nogil=True)
@@ -122,13 +149,13 @@ def level_codes(
 
 
 @njit(cache=True, nogil=True)
-def pack(codes: NDArray[np.uint8], width: int, out: NDArray[np.uint8]) -> None:
-    """Write codes of `width` <= 8 bits one after the other, lowest bits first."""
+def pack(codes: NDArray[np.uint32], width: int, out: NDArray[np.uint8]) -> None:
+    """Write codes of `width` <= 32 bits (uint8 or uint32) one after the other, lowest bits first."""
     pending, held, n = int64(0), 0, 0
     for i in range(codes.size):
         pending |= int64(codes[i]) << held
         held += width
-        if held >= 8:
+        while held >= 8:
             out[n] = np.uint8(pending & 0xFF)
             n += 1
             pending >>= 8
@@ -138,16 +165,16 @@ def pack(codes: NDArray[np.uint8], width: int, out: NDArray[np.uint8]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def unpack(data: NDArray[np.uint8], width: int, out: NDArray[np.uint8]) -> bool:
+def unpack(data: NDArray[np.uint8], width: int, out: NDArray[np.uint32]) -> bool:
     """Undo `pack`; return False if bits are set after the last code. `data` has ceil(width * out.size / 8) bytes."""
     pending, held, n = int64(0), 0, 0
     mask = (1 << width) - 1
     for i in range(out.size):
-        if held < width:
+        while held < width:
             pending |= int64(data[n]) << held
             n += 1
             held += 8
-        out[i] = np.uint8(pending & mask)
+        out[i] = pending & mask
         pending >>= width
         held -= width
     return pending == 0
@@ -163,8 +190,11 @@ def best_levels(
 ) -> tuple[float, float]:
     """Return the greatest level and the step of the geometric levels that are nearest to a histogram.
 
+    Nearest in the sum of (error squared) / magnitude: between the absolute error, which sees the largest values only, and
+    the relative one, which sees the smallest as well.
+
     Args:
-        means: Shape `(h,)`, descending: the mean of each bin.
+        means: Shape `(h,)`, descending, positive: the mean of each bin.
         weights: Shape `(h,)`: how many are in each bin.
         ceilings: Greatest levels to try.
         steps: Steps to try, in 1/64 octave.
@@ -179,7 +209,7 @@ def best_levels(
                 while m < count and means[h] < level * (1 + ratio) / 2:
                     level *= ratio
                     m += 1
-                error += weights[h] * (means[h] - level) ** 2
+                error += weights[h] * (means[h] - level) ** 2 / means[h]
                 if error >= best:
                     break
             if error < best:

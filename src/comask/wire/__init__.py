@@ -4,8 +4,10 @@ from comask.wire.codec import CODECS, Codec
 from comask.wire.container import MAX_STREAMS, BlockInfo, PayloadInfo, decode, encode, inspect
 from comask.wire.indices import INDEX_CODINGS
 from comask.wire.rules import RULES
+from comask.wire.stream import read_stream, write_stream
 from comask.wire.update import Block, ParamLayout, Update
 from comask.wire.values import VALUE_CODINGS
+from comask.wire.warmup import warm_up
 
 __all__ = [
     "CODECS",
@@ -22,4 +24,7 @@ __all__ = [
     "decode",
     "encode",
     "inspect",
+    "read_stream",
+    "warm_up",
+    "write_stream",
 ]

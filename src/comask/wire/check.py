@@ -52,8 +52,8 @@ def _masks() -> Iterator[tuple[str, Indices, Known]]:
 
 def _check_mask(coding: IndexCoding, name: str, indices: Indices, known: Known) -> None:
     what = f"{name}, k = {indices.size}, dim = {known.dim}, {'with' if known.layout else 'without'} a layout"
-    if known.dim > coding.max_auto_dim or (known.dim == 2**32 and coding.number == 1):
-        return  # too slow to check; a bitmap of half a gigabyte
+    if coding.scales_with_dim and known.dim == 2**32:
+        return  # minutes, or a bitmap of half a gigabyte
     prepared = coding.prepare(indices, known)
     if prepared is None:
         return

@@ -74,10 +74,24 @@ class Codec:
         return given[stream]
 
 
+_MOMENTS = ("nearest", "nearest", "safe")  # the third stream, if there is one, is the second moment
+
 _PRESETS = (
     Codec("exact"),
     # bfloat16 and not float16: changes of the second moment are around 1e-7, where float16 has two significant bits.
     Codec("half", values=("bfloat16",)),
+    Codec("compact", values=("linear4", "log4", "log4"), rounding=_MOMENTS),
+    Codec("extreme", values=("log2", "log2", "log2"), rounding=_MOMENTS),
+    # What the paper counts (Deng et al., arXiv 2405.17932): float32 values, and a bitmap or ceil(log2 d) bits a position.
+    Codec("paper-bitmap", indices="bitmap"),
+    Codec("paper-index", indices="fixed"),
+    # What other systems send: index lists of 32 or 64 bits with float32 values,
+    Codec("coo32", indices="coo32"),
+    Codec("coo64", indices="coo64"),
+    # Golomb-coded gaps with 8-bit uniform weights and 8-bit exponential moments (CE-FedAvg: Mills, Hu and Min, 2020),
+    Codec("golomb-8bit", indices="rice", values=("linear8", "log8", "log8")),
+    # 12 bits a position within chunks of 4096 and 2-bit values (SparseLoCo: Sarfi et al., arXiv 2508.15706).
+    Codec("sparse-loco-12+2", indices="chunk12", values=("log2",)),
 )
 
 CODECS: Mapping[str, Codec] = MappingProxyType({codec.name: codec for codec in _PRESETS})

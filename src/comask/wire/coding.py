@@ -47,12 +47,14 @@ class IndexCoding:
         decode: From the section, `k` and what both sides know to the positions, or None for all of them. It raises
             PayloadError for bytes that are no such section.
         max_auto_dim: The largest dimension at which `"auto"` considers it.
+        scales_with_dim: Whether its time grows with the dimension, and not with `k` alone.
     """
 
     number: int
     prepare: Callable[[Indices, Known], Prepared | None]
     decode: Callable[[memoryview, int, Known], Indices | None]
     max_auto_dim: int = MAX_DIM
+    scales_with_dim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Rounding:
         stream: The stream's number, for messages.
         mode: `"nearest"`; `"stochastic"`: up or down at random, so that the mean is exact; `"safe"`: to the nearest, except
             that no negative value becomes more negative, so that a non-negative state stays so when the value is added.
-        seed: In 0..2**63 - 1, for stochastic rounding.
+        seed: In 0..2**64 - 1, for stochastic rounding.
     """
 
     stream: int

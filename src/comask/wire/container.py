@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from comask.errors import ConfigError, PayloadError, UnknownNameError
 from comask.kernels import bits
-from comask.seeding import derive_seed
 from comask.wire.codec import AUTO, Codec, get_codec
 from comask.wire.coding import Known, Prepared, Rounding, check_length
 from comask.wire.header import VARINT_LIMIT, BlockHeader, Header, read_header, seal, write_header
@@ -21,6 +20,8 @@ from comask.wire.values import VALUE_CODINGS
 
 MAX_STREAMS = 16
 """How many blocks, and how many streams in them, `decode` accepts unless told otherwise."""
+
+_STREAM_STEP = 0xD1342543DE82EF95  # any large odd number: keeps the streams' random numbers apart
 
 
 def encode(
@@ -39,8 +40,8 @@ def encode(
         codec: A `Codec`, or the name of a preset.
         layout: Names and shapes of the tensors in the flat vector. If given, the payload carries its fingerprint, and
             only a receiver with the same layout can decode it. It also tells the `context` coding what a row is.
-        seed: The sender's seed, for codecs that round stochastically; the update's round and the stream's number are
-            derived from it.
+        seed: Any integer, for codecs that round stochastically. It should differ from payload to payload, as
+            `derive_seed(root, "rounding", round, client)` does.
 
     Returns:
         The payload. A block that keeps every position is sent as dense, and comes back with `indices=None`.
@@ -65,7 +66,7 @@ def encode(
         coding, prepared = _prepare_indices(block, known, codec)
         streams = range(first_stream, first_stream + block.num_streams)
         codings = [_look_up(VALUE_CODINGS, codec.value_coding(stream), "value coding") for stream in streams]
-        roundings = [_rounding(codec, stream, update.round, seed) for stream in streams]
+        roundings = [_rounding(codec, stream, seed) for stream in streams]
         values = [
             each.encode(np.ascontiguousarray(row), rounding)
             for each, row, rounding in zip(codings, block.values, roundings, strict=True)
@@ -217,7 +218,7 @@ def _by_number(table: Mapping[str, _AnyCoding], number: int, rule: str) -> tuple
     raise PayloadError(rule, f"There is no {rule.replace('-', ' ')} number {number}; there are {numbers}.")
 
 
-def _rounding(codec: Codec, stream: int, round_: int, seed: int | None) -> Rounding:
+def _rounding(codec: Codec, stream: int, seed: int | None) -> Rounding:
     mode, coding = codec.rounding_mode(stream), codec.value_coding(stream)
     if mode not in VALUE_CODINGS[coding].modes:
         modes = ", ".join(VALUE_CODINGS[coding].modes)
@@ -226,7 +227,7 @@ def _rounding(codec: Codec, stream: int, round_: int, seed: int | None) -> Round
         return Rounding(stream, mode)
     if seed is None:
         raise ConfigError(f"Codec {codec.name!r} rounds stochastically: encode needs a seed.")
-    return Rounding(stream, mode, derive_seed(seed, "rounding", round_, stream))
+    return Rounding(stream, mode, (seed + stream * _STREAM_STEP) % 2**64)
 
 
 def _prepare_indices(block: Block, known: Known, codec: Codec) -> tuple[int, Prepared]:

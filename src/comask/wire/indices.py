@@ -11,6 +11,7 @@ from comask.errors import PayloadError
 from comask.kernels import bits, golomb
 from comask.wire import context
 from comask.wire.coding import IndexCoding, Indices, Known, Prepared
+from comask.wire.lists import chunked, coordinates
 
 GROUP = 1 << 16
 """Positions in one group of a `rice` section: what can be decoded on its own."""
@@ -118,9 +119,13 @@ def _check_length(section: memoryview, needed: int, name: str) -> None:
 INDEX_CODINGS: Mapping[str, IndexCoding] = MappingProxyType(
     {
         "dense": IndexCoding(0, _prepare_dense, _decode_dense),
-        "bitmap": IndexCoding(1, _prepare_bitmap, _decode_bitmap),
+        "bitmap": IndexCoding(1, _prepare_bitmap, _decode_bitmap, scales_with_dim=True),
         "rice": IndexCoding(2, _prepare_rice, _decode_rice),
-        "context": IndexCoding(3, context.prepare, context.decode, _MAX_CONTEXT_DIM),
+        "context": IndexCoding(3, context.prepare, context.decode, _MAX_CONTEXT_DIM, scales_with_dim=True),
+        "fixed": coordinates(4, 0),
+        "coo32": coordinates(5, 32),
+        "coo64": coordinates(6, 64),
+        "chunk12": chunked(7),
     }
 )
 """The index codings, by name, in the order of their numbers."""

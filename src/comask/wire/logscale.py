@@ -19,7 +19,7 @@ _CEILINGS = 2.0 ** (-np.arange(13) / 4)
 
 
 def fit_levels(magnitudes: NDArray[np.float32], count: int, *, clip: bool) -> tuple[np.float32, int]:
-    """Choose the geometric progression that is nearest to the magnitudes in the mean square.
+    """Choose the geometric progression that is nearest to the magnitudes; `best_levels` says in which sense.
 
     Args:
         magnitudes: Shape `(k,)` with k > 0, finite and not negative.
@@ -36,9 +36,10 @@ def fit_levels(magnitudes: NDArray[np.float32], count: int, *, clip: bool) -> tu
     bins = (magnitudes.view(np.uint32) >> np.uint32(23 - _FRACTION_BITS)).astype(np.int64)
     depth = np.minimum(bins.max() - bins, _DEPTH << _FRACTION_BITS)
     weights = np.bincount(depth).astype(np.float64)
-    used = np.flatnonzero(weights)
+    sums = np.bincount(depth, weights=magnitudes)
+    used = np.flatnonzero(sums)
     weights = weights[used]
-    means = np.bincount(depth, weights=magnitudes)[used] / weights
+    means = sums[used] / weights
     ceilings = _CEILINGS if clip else _CEILINGS[:1]
     ceiling, step = best_levels(means, weights, ceilings * np.float64(greatest), _STEPS, count)
     return np.float32(ceiling), int(step)

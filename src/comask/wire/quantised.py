@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from comask.errors import ConfigError, NonFiniteError, PayloadError
 from comask.kernels import quantise
-from comask.kernels.bits import round_to_bfloat16
 from comask.kernels.rows import first_non_finite
 from comask.wire.coding import Rounding, ValueCoding, Values
 from comask.wire.logscale import fit_levels
@@ -30,7 +29,11 @@ def linear(number: int, width: int) -> ValueCoding:
     top = 2 ** (width - 1) - 1
 
     def encode(values: Values, rounding: Rounding) -> bytes:
-        scales, head = _scales(values, rounding, mean=False)
+        _refuse_non_finite(values, rounding)
+        exact = np.empty(-(-values.size // quantise.BLOCK), np.float64)
+        # Eight bits have no use for clipping, and stochastic rounding is unbiased only without it.
+        quantise.block_scales(values, top, 1 if width == 8 or rounding.mode == "stochastic" else 7, exact)
+        scales, head = _stored_scales(exact, rounding)
         codes = np.empty(values.size, np.uint8)
         quantise.linear_codes(values, scales, top, _MODES[rounding.mode], np.uint64(rounding.seed), codes)
         return head + _packed(codes, width)
@@ -80,7 +83,10 @@ def sign(number: int) -> ValueCoding:
     """Return the coding of signs alone, with the mean magnitude of each block."""
 
     def encode(values: Values, rounding: Rounding) -> bytes:
-        _, head = _scales(values, rounding, mean=True)
+        _refuse_non_finite(values, rounding)
+        means = np.empty(-(-values.size // quantise.BLOCK), np.float64)
+        quantise.block_means(values, means)
+        _, head = _stored_scales(means, rounding)
         return head + _packed((values < 0).astype(np.uint8), 1)
 
     def decode(section: memoryview, out: Values) -> None:
@@ -152,17 +158,10 @@ def _exactly(length: Callable[[int], int]) -> Callable[[int], tuple[int, int]]:
     return lambda k: (length(k), length(k))
 
 
-def _scales(values: Values, rounding: Rounding, *, mean: bool) -> tuple[NDArray[np.float64], bytes]:
-    """Return the blocks' scales as the receiver will read them, and their bytes (bfloat16)."""
-    _refuse_non_finite(values, rounding)
-    exact = np.empty(-(-values.size // quantise.BLOCK), np.float64)
-    quantise.block_scales(values, mean, exact)
-    single = exact.astype(np.float32)
-    if mean:
-        stored = np.empty(single.size, np.uint16)
-        round_to_bfloat16(single.view(np.uint32), stored)
-    else:  # rounded up, so that the largest value of a block stays within its codes
-        stored = ((single.view(np.uint32).astype(np.int64) + 0xFFFF) >> 16).astype(np.uint16)
+def _stored_scales(scales: NDArray[np.float64], rounding: Rounding) -> tuple[NDArray[np.float64], bytes]:
+    """Return the blocks' scales as the receiver will read them, and their bytes: bfloat16, rounded up."""
+    single = scales.astype(np.float32)
+    stored = ((single.view(np.uint32).astype(np.int64) + 0xFFFF) >> 16).astype(np.uint16)
     if stored.size and stored.max() >= 0x7F80:
         raise ConfigError(
             f"Stream {rounding.stream} holds {single.max()}, too large for a block's scale. Use float32 for it."
