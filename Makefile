@@ -43,7 +43,7 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/select.py
+	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/codec.py
 
 clean:
