@@ -76,7 +76,7 @@ def fedcams(
     *,
     compressor: Compressor = "top",
     density: float = 0.05,
-    server_lr: float = 1.0,
+    server_lr: float = 0.1,
     server_beta1: float = 0.9,
     server_beta2: float = 0.99,
     floor: float = 1e-3,
@@ -89,7 +89,7 @@ def fedcams(
         local: Local SGD's settings.
         compressor: `top`, `sign` (about d bits up) or `none` (FedAMS; d q bits up).
         density: Fraction kept by `top`, in [0, 1].
-        server_lr: The server's learning rate.
+        server_lr: The server's learning rate. The program's own default is 1; with its floor that is thirty times the mean change.
         server_beta1: Decay of the server's first moment.
         server_beta2: Decay of the server's second moment.
         floor: The least value of the running maximum, in squares of changes.

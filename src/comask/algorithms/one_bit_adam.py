@@ -9,10 +9,9 @@ dense FedAdam, at 3 d q bits each, which dominate a short run's bytes; then V st
 what is compressed is their mean momentum, so that L = 1 is the published algorithm. There is no bias correction, as in the
 program.
 
-Two defaults differ from the published ones, because with those this federated form does not train (docs/decisions has the numbers):
-the scale is one for each 256 positions and not one for the vector (`scale="vector"`), and eps is this library's, 1e-6
-inside the root, and not 1e-8 outside it. A bit moves every coordinate by the same momentum; where V is tiny, the published eps divides
-it by next to nothing.
+Two defaults are not the published ones. The scale is one for each 256 positions and not one for the vector (`scale="vector"`):
+with the published one this federated form loses most of what the warm-up learned (docs/decisions/0041). And eps is this
+library's, 1e-6 inside the root, as in the dense FedAdam of the warm-up, and not 1e-8 outside it; that makes no difference.
 """
 
 from __future__ import annotations
