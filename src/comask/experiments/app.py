@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from comask.errors import ConfigError
 from comask.experiments.config import COMPARE_SETTINGS, SETTINGS, CompareConfig, RunConfig
 from comask.experiments.exits import INTERRUPTED
 from comask.experiments.flags import ConfigFile, with_settings
+from comask.experiments.plan_config import PLAN_SETTINGS, PlanConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -194,8 +196,7 @@ def data(
     from comask.experiments.resolve import divide  # noqa: PLC0415
     from comask.experiments.show import show_partition  # noqa: PLC0415
 
-    if figure is not None and figure.suffix not in _FIGURE_SUFFIXES:
-        raise ConfigError(f"--figure must end in {', '.join(_FIGURE_SUFFIXES)}, got {str(figure)!r}.")
+    _check_figure(figure)
     federation = divide(RunConfig.load(None, given))
     if as_json:
         dataset = federation.dataset
@@ -208,6 +209,48 @@ def data(
 
         draw_partition(federation, figure)
         typer.echo(f"Written: {figure}", err=True)
+
+
+@app.command()
+@with_settings(PLAN_SETTINGS, options=False)
+def plan(
+    given: dict[str, Any],
+    *,
+    figure: Annotated[
+        Path | None,
+        typer.Option(
+            "--figure", metavar="FILE", help="Draw bytes and seconds into this PNG, SVG or PDF file."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict bytes, seconds and what the bounds say, before anything is trained."""
+    _check_figure(figure)
+    from comask.experiments.plan_show import plan_facts, show_plan  # noqa: PLC0415
+    from comask.experiments.planning import make_plan  # noqa: PLC0415
+
+    answer = make_plan(PlanConfig(**{name: given[name] for name in PLAN_SETTINGS if name in given}))
+    if as_json:
+        typer.echo(json.dumps(plan_facts(answer), allow_nan=False))
+    else:
+        show_plan(answer)
+    if figure is not None:
+        from comask.experiments.plan_figure import draw_plan  # noqa: PLC0415
+
+        draw_plan(answer, figure)
+        typer.echo(f"Written: {figure}", err=True)
+
+
+@app.command()
+def warmup(as_json: AsJson = False) -> None:
+    """Compile what clients and servers call, once for this machine."""
+    from comask.experiments.warmup import warm_up  # noqa: PLC0415
+
+    result = warm_up()
+    if as_json:
+        typer.echo(json.dumps(asdict(result)))
+    else:
+        typer.echo(result.describe())
 
 
 @app.command()
@@ -242,6 +285,11 @@ def algorithms(as_json: AsJson = False) -> None:
 
 def _command(context: typer.Context) -> Sequence[str]:
     return ["comask", *(context.find_root().obj or sys.argv[1:])]
+
+
+def _check_figure(path: Path | None) -> None:
+    if path is not None and path.suffix not in _FIGURE_SUFFIXES:
+        raise ConfigError(f"--figure must end in {', '.join(_FIGURE_SUFFIXES)}, got {str(path)!r}.")
 
 
 def _refuse_with_resume(resume: Path | None, **others: object) -> None:

@@ -34,7 +34,7 @@ _WIDE = 500
 
 def show_rows(rows: Sequence[Row], target: Target) -> None:
     """Print a comparison's table: the main columns on a terminal, all of them as Markdown elsewhere."""
-    console = _console()
+    console = make_console()
     if not console.is_terminal:
         print(to_markdown(rows))  # noqa: T201  # this is the output
         print(describe_target(target))  # noqa: T201
@@ -66,7 +66,7 @@ def algorithm_facts() -> list[dict[str, Any]]:
 
 def show_algorithms(facts: Sequence[dict[str, Any]]) -> None:
     """Print the algorithms: what each sends, the formula of its bits, its options, its paper."""
-    console = _console()
+    console = make_console()
     for fact in facts:
         options = ", ".join(f"{name}={value}" for name, value in fact["options"].items())
         paper = fact["source"].partition("\n\n")[0].replace("\n", " ")
@@ -85,7 +85,7 @@ def payload_facts(info: PayloadInfo) -> dict[str, Any]:
 
 def show_payload(info: PayloadInfo) -> None:
     """Print a payload's header, codings and bytes per section."""
-    console = _console()
+    console = make_console()
     fingerprint = "none" if info.fingerprint is None else info.fingerprint.hex()
     console.print(
         f"round {info.round}, {info.dim:,} parameters, layout {fingerprint}, {info.total_bytes:,} bytes"
@@ -114,11 +114,11 @@ def show_payload(info: PayloadInfo) -> None:
 
 def show_partition(federation: Federation) -> None:
     """Print how many samples of each class each client holds."""
-    console = _console()
+    console = make_console()
     console.print(partition_table(federation))
 
 
-def _console() -> Console:
+def make_console() -> Console:
     """Return a console that fits the terminal, or one that breaks no lines where the output goes elsewhere."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_WIDE)
