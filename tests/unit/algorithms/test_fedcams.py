@@ -33,7 +33,7 @@ def test_sign_with_feedback_by_hand():
     upload, memory = finish(algorithm, start, moved(start, change))
     received = upload.update.blocks[0].values[0]
     mean = (0.5 + 0.25 + 0.375) / 4
-    np.testing.assert_allclose(received, [mean, -mean, mean, mean], rtol=2**-8)  # the scale is a bfloat16
+    np.testing.assert_allclose(received, [mean, -mean, mean, mean], rtol=2**-7)  # the scale is a bfloat16
     np.testing.assert_array_equal(memory["residual"][0], change - received)
     upload, memory = finish(algorithm, start, moved(start, change), memory, round_number=2)
     wanted = change + (change - received)
