@@ -177,6 +177,26 @@ def test_the_table_says_when_times_are_scaled(capsys):
     )
 
 
+def test_on_a_terminal_the_widest_table_fits_into_80_characters(monkeypatch, capsys):
+    from rich.console import Console
+
+    monkeypatch.setattr(
+        "comask.experiments.plan_show.make_console",
+        lambda: Console(force_terminal=True, color_system=None, width=80),
+    )
+    show_plan(
+        answer(
+            params="1.7G", budget="100MB", algorithms="fairness-top,fedadam-ssm", codec="exact,compact,half"
+        )
+    )
+    table = capsys.readouterr().out.partition("Setting")[0]
+    assert "…" not in table
+    rows = [row for row in table.splitlines() if "fairness-top" in row or "fedadam-ssm" in row]
+    assert [row.split()[:2] for row in rows][1] == ["fairness-top", "compact"]
+    assert all("B " in row and " s" in row and "baseline" not in row for row in rows)
+    assert len(rows) == 6
+
+
 def test_json_holds_every_number_and_no_infinity(capsys):
     code, stdout, _ = call(capsys, "plan", "--params", "2k", "--codec", "exact", "--json")
     facts = json.loads(stdout, parse_constant=pytest.fail)

@@ -6,7 +6,7 @@ import pytest
 
 from comask.errors import ConfigError
 from comask.experiments.plan_config import PLAN_SETTINGS
-from comask.experiments.units import BYTES, COUNT, RATE, parse, show_bytes, show_rate, show_seconds
+from comask.experiments.units import BYTES, COUNT, RATE, parse, show_bytes, show_prefix, show_seconds
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,11 @@ def test_a_flag_says_what_it_allows(name, text, message):
         (show_bytes(136_985), "137 kB"),
         (show_bytes(2_584_481), "2.58 MB"),
         (show_bytes(1_250_000_000_000), "1,250 GB"),
-        (show_rate(56_000), "56 kbit/s"),
-        (show_rate(1.07e9), "1.07 Gbit/s"),
+        (show_prefix(12.5), "12.5"),
+        (show_prefix(56_000), "56k"),
+        (show_prefix(1.07e9), "1.07G"),
+        (show_seconds(0.000759), "759 µs"),
+        (show_seconds(0.0009996), "1 ms"),
         (show_seconds(0.0123), "12.3 ms"),
         (show_seconds(0.9996), "1 s"),
         (show_seconds(20.675), "20.7 s"),

@@ -10,7 +10,7 @@ import numpy as np
 from comask.errors import MissingExtraError
 from comask.experiments.coded_sizes import predicted_bytes
 from comask.experiments.planning import Line, Plan
-from comask.experiments.units import RATE, parse, show_bytes, show_rate, show_seconds
+from comask.experiments.units import RATE, parse, show_bytes, show_prefix, show_seconds
 from comask.theory import MESSAGES
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _finish_bytes(axes: Axes, plan: Plan) -> None:
 
 
 def _finish_time(axes: Axes, plan: Plan) -> None:
-    _log_axes(axes, lambda value: show_rate(value).removesuffix("bit/s").replace(" ", ""), show_seconds)
+    _log_axes(axes, show_prefix, show_seconds)
     _mark(axes, float(parse(plan.config.uplink, RATE) or 1), f"uplink {plan.config.uplink}")
     axes.set_xlabel("uplink (bit/s)")
     axes.set_ylabel(f"work and sending, one upload at density {plan.config.density:g}")

@@ -15,7 +15,7 @@ from rich.table import Table
 from comask.experiments.planning import Line, Plan, Prediction
 from comask.experiments.show import make_console
 from comask.experiments.timing import SAMPLE
-from comask.experiments.units import show_bytes, show_rate, show_seconds
+from comask.experiments.units import show_bytes, show_prefix, show_seconds
 
 _NAMES = {"local_steps": "local steps", "lr": "lr", "density": "density"}
 
@@ -31,7 +31,7 @@ def show_plan(plan: Plan) -> None:
         markup=False,
     )
     budget = plan.config.budget is not None
-    heads = ("Algorithm", "Codec", "Upload", "Round", "Send", "Work", "Saving", "Pays below")
+    heads = ("Algorithm", "Codec", "Upload", "Round", "Send", "Work", "Saving", "Pays below (bit/s)")
     _print_table(
         console,
         (*heads, "At budget") if budget else heads,
@@ -60,7 +60,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 
 def _line_cells(line: Line, *, budget: bool) -> tuple[str, ...]:
     pays = _pays(line)
-    density = "nothing fits" if line.budget_density is None else f"{line.budget_density:.3g}"
+    density = "none" if line.budget_density is None else f"{line.budget_density:.3g}"
     return (
         line.algorithm,
         line.codec,
@@ -69,7 +69,7 @@ def _line_cells(line: Line, *, budget: bool) -> tuple[str, ...]:
         show_seconds(line.upload_seconds),
         show_seconds(line.work.total),
         f"{line.saving:.3g}x",
-        show_rate(line.break_even) if pays == "below" and line.break_even is not None else pays,
+        show_prefix(line.break_even) if pays == "below" and line.break_even is not None else pays,
         *([density] if budget else []),
     )
 
@@ -137,9 +137,9 @@ def _print_table(
         rule = ["---"] * texts + ["---:"] * (len(heads) - texts)
         print("\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rows)))  # noqa: T201  # this is the output
         return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table(box=SIMPLE_HEAD, padding=0, header_style="bold")  # the longest must fit into 80 characters
     for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if place < texts else "right")
+        table.add_column(head, no_wrap=place < texts, justify="left" if place < texts else "right")
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

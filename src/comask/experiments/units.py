@@ -58,14 +58,16 @@ def show_bytes(count: float) -> str:
     return _show(count, "B")
 
 
-def show_rate(bits_a_second: float) -> str:
-    """Return a rate, likewise."""
-    return _show(bits_a_second, "bit/s")
+def show_prefix(value: float) -> str:
+    """Return a number likewise, without a unit: 1.5M."""
+    return _show(value, "").replace(" ", "")
 
 
 def show_seconds(seconds: float) -> str:
-    """Return a time with three digits that count, in milliseconds below a second."""
-    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{_three_digits(seconds)} s"
+    """Return a time with three digits that count, in milliseconds or microseconds below a second."""
+    if seconds >= 0.9995:
+        return f"{_three_digits(seconds)} s"
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 0.9995e-3 else f"{1e6 * seconds:.3g} µs"
 
 
 def _show(value: float, unit: str) -> str:
