@@ -1,8 +1,8 @@
 """FedAdamW: local AdamW from the mean second moment of each tensor, drawn along the last round's global change.
 
 Source: Liu and others, "FedAdamW: A Communication-Efficient Optimizer with Convergence and Generalization Guarantees for
-Federated Large Models", AAAI 2026, arXiv 2510.27486, by its abstract ("aggregating the mean of the second-moment estimates"),
-secondary descriptions and its authors' program (github.com/junkangLiu0/FedAdamW).
+Federated Large Models", AAAI 2026, arXiv 2510.27486, by its abstract, secondary descriptions and its authors' program
+(github.com/junkangLiu0/FedAdamW).
 
 ```
 device   m = 0 ; v = the averaged mean of each tensor, spread over it
