@@ -39,7 +39,7 @@ from comask.algorithms.two_way import (
     whole,
 )
 from comask.errors import ConfigError, RefusedUpdateError
-from comask.hyperparams import AdamConfig
+from comask.hyperparams import AdamConfig, require_finite
 from comask.kernels.quantise import BLOCK
 from comask.state import WEIGHTS, ModelState
 from comask.wire.codec import Codec, get_codec
@@ -317,8 +317,8 @@ def frozen_adam(
         buffers: The buffer policy.
 
     Raises:
-        ConfigError: If there is no such scale, or if local Adam corrects biases: the change of the weights would not be the
-            mean momentum.
+        ConfigError: If there is no such scale, if eps is 0 (V may be, too), or if local Adam corrects biases: the change of
+            the weights would not be the mean momentum.
     """
     if scale not in get_args(Scale):
         raise ConfigError(f"scale must be one of {', '.join(get_args(Scale))}, got {scale!r}.")
@@ -326,6 +326,7 @@ def frozen_adam(
         raise ConfigError(
             f"{name} must run with bias_correction='none', as published, got {local.bias_correction!r}."
         )
+    require_finite(name, "eps", local.eps, low=0.0, open_low=True)
     codec = coded(name, values, "float32")
     return Algorithm(
         name=name,

@@ -215,6 +215,7 @@ def test_uploads_that_are_refused(place, block, message):
     [
         ("one-bit-adam", {"warmup_rounds": 0}, "warmup_rounds must be at least 1, got 0"),
         ("one-bit-adam", {"scale": "tensor"}, "scale must be one of block, vector, got 'tensor'"),
+        ("zero-one-adam", {"eps": 0.0}, r"zero-one-adam\(eps=\.\.\.\) must be above 0.0, got 0.0"),
         ("zero-one-adam", {"refreshes": 0}, "refreshes must be at least 1, got 0"),
         ("one-bit-adam", {"bias_correction": "local"}, "one-bit-adam must run with bias_correction='none'"),
     ],
