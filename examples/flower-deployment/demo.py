@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ KILLED, GARBAGE = 2, 1
 def main() -> int:
     """Run the demonstration; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit", type=float, default=220.0, help="seconds after which the run has failed")
+    parser.add_argument("--limit", type=float, default=230.0, help="seconds after which the run has failed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="comask-demo-") as name:
         folder = Path(name)
@@ -65,17 +66,19 @@ def run_fleet(folder: Path, output: Path, deadline: float) -> dict:
             config = f'partition-id={client} comask-folder="{folder / f"node-{client}-files"}"'
             fleet.add_node(f"node-{client}", config + faults.get(client, ""))
         fleet.flwr("run", str(HERE), "demo", "--run-config", f'output="{output}"')
-        status: dict = {}
-        plugged = True
-        while time.monotonic() < deadline:
-            if plugged and marker.exists():
-                fleet.kill(f"node-{KILLED}")
-                plugged = False
-            status = fleet.run_status()
-            if str(status.get("status", "")).startswith("finished"):
+        wait_until(marker.exists, deadline)
+        fleet.kill(f"node-{KILLED}")
+        wait_until(lambda: len(read_lines(output / "rounds.jsonl")) == ROUNDS, deadline)
+        while not str((status := fleet.run_status()).get("status")).startswith("finished"):
+            if time.monotonic() > deadline:
                 break
-            time.sleep(1.0)
         return status
+
+
+def wait_until(condition: Callable[[], bool], deadline: float) -> None:
+    """Look twice a second until something is so, or the time is over."""
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
 def check(status: dict, rounds: list[dict], output: Path) -> list[str]:

@@ -85,20 +85,21 @@ class Deployment:
         return run(["flwr", *arguments], cwd=self.app, env=self._environment)
 
     def run_status(self) -> dict[str, object]:
-        """Return Flower's record of the last run. The exit code of `flwr run` says nothing: it is 0 for a failed run."""
+        """Return Flower's record of the run, of which there is one. The exit code of `flwr run` says nothing: it is 0 for a failed run."""
         runs = json.loads(self.flwr("list", "demo", "--format", "json"))["runs"]
-        return max(runs, key=lambda each: each["timestamps"]["pending-at"]) if runs else {}
+        return runs[-1] if runs else {}
 
     def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Stop a process and what it started: each process here leads a group of its own."""
+        """Stop a process and all that it has started; what does not end in ten seconds is killed."""
         process = self._processes.pop(name)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
-        try:
+        family = [process.pid, *descendants(process.pid)]  # before they lose their parent
+        for pid in family if how == signal.SIGKILL else family[:1]:
+            _signal(pid, how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        for pid in family[1:] if process.poll() is not None else family:
+            _signal(pid, signal.SIGKILL)
+        process.wait()
 
     def _start(self, name: str, command: list[str]) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
@@ -121,6 +122,18 @@ class Deployment:
             time.sleep(0.2)
         log = (self.folder / f"{name}.log").read_text()[-2000:]
         raise RuntimeError(f"{name} does not listen on {HOST}:{port}. The end of its log:\n{log}")
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of a process's children and of theirs. Some of Flower's lead groups of their own."""
+    parents = [line.split() for line in run(["ps", "-eo", "pid=,ppid="]).splitlines()]
+    children = [int(child) for child, parent in parents if int(parent) == pid]
+    return children + [each for child in children for each in descendants(child)]
+
+
+def _signal(pid: int, how: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, how)
 
 
 def make_certificates(folder: Path) -> None:

@@ -50,7 +50,9 @@ class MeanOnly:
         if not total.count:
             raise FleetError("No client below sent an upload.")
         mean, buffers = (part.astype(np.float32) for part in total.mean())
-        return ServerState(ModelState(mean, buffers), state.round + 1, {"weight": np.array([total.weight], np.float32)})
+        return ServerState(
+            ModelState(mean, buffers), state.round + 1, {"weight": np.array([total.weight], np.float32)}
+        )
 
 
 class Edge:
