@@ -6,6 +6,8 @@ Stochastic rounding draws its numbers by hashing a seed and the value's place: n
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -149,7 +151,7 @@ def level_codes(
 
 
 @njit(cache=True, nogil=True)
-def pack(codes: NDArray[np.uint32], width: int, out: NDArray[np.uint8]) -> None:
+def pack(codes: NDArray[Any], width: int, out: NDArray[np.uint8]) -> None:
     """Write codes of `width` <= 32 bits (uint8 or uint32) one after the other, lowest bits first."""
     pending, held, n = int64(0), 0, 0
     for i in range(codes.size):
@@ -165,7 +167,7 @@ def pack(codes: NDArray[np.uint32], width: int, out: NDArray[np.uint8]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def unpack(data: NDArray[np.uint8], width: int, out: NDArray[np.uint32]) -> bool:
+def unpack(data: NDArray[np.uint8], width: int, out: NDArray[Any]) -> bool:
     """Undo `pack`; return False if bits are set after the last code. `data` has ceil(width * out.size / 8) bytes."""
     pending, held, n = int64(0), 0, 0
     mask = (1 << width) - 1
@@ -177,7 +179,8 @@ def unpack(data: NDArray[np.uint8], width: int, out: NDArray[np.uint32]) -> bool
         out[i] = pending & mask
         pending >>= width
         held -= width
-    return pending == 0
+    clean: bool = pending == 0
+    return clean
 
 
 @njit(cache=True, nogil=True)

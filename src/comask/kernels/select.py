@@ -3,9 +3,15 @@
 A radix selection on the scores' bits: one pass counts the high 16 bits of every score, which brackets the k-th largest;
 one pass counts the low 16 bits of the scores in that bracket, which finds it exactly; one pass writes the positions.
 Unlike a partial sort, the result does not depend on how ties happen to be ordered, and the vector is never moved.
+
+A long vector is read only once: a sample tells a score that the k-th largest is very probably not below, one pass collects
+the positions of what is not below that score, and the selection runs on those. If they turn out to be too few or too many
+(all scores equal), the selection runs on the whole vector. The result is the same.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numba import njit
@@ -18,6 +24,8 @@ from comask.kernels.threads import run, split
 _ALL_BITS = np.uint32(0xFFFFFFFF)
 _MAGNITUDE_BITS = np.uint32(0x7FFFFFFF)
 _DIGIT = 1 << 16
+_MIN_SAMPLED = 1 << 16
+_SAMPLE = 1 << 15
 
 
 def top_k_indices(scores: NDArray[np.float32], k: int) -> NDArray[np.uint32]:
@@ -54,8 +62,42 @@ def _select(x: NDArray[np.float32], k: int, mask: np.uint32, what: str) -> NDArr
         raise ConfigError(f"k must be in 0..{x.size}, the length of {what}, got {k}.")
     if x.size == 0:
         return np.empty(0, np.uint32)
-    bits = np.ascontiguousarray(x).view(np.uint32)
+    x = np.ascontiguousarray(x)
+    if x.size >= _MIN_SAMPLED and 0 < k <= x.size // 4:
+        candidates = _candidates(x, k, absolute=mask == _MAGNITUDE_BITS)
+        if candidates.size >= k:
+            try:
+                chosen = _radix_select(x.view(np.uint32)[candidates], k, mask, what)
+            except NonFiniteError as error:  # its position is the one among the candidates
+                raise NonFiniteError(what, int(candidates[error.position]), error.value) from None
+            return candidates[chosen]
+    return _radix_select(x.view(np.uint32), k, mask, what)
+
+
+def _candidates(x: NDArray[np.float32], k: int, *, absolute: bool) -> NDArray[np.uint32]:
+    """Return the positions of all scores from some bound up, NaN included, ascending; none if they would be too many."""
+    size = min(x.size // 16, _SAMPLE)
+    # Multiples of the golden section: evenly spread, and out of step with the rows of any tensor.
+    places = (
+        np.arange(size, dtype=np.uint64) * np.uint64(2654435769) % np.uint64(2**32) * np.uint64(x.size)
+    ) >> np.uint64(32)
+    sample = np.abs(x[places]) if absolute else x[places]
+    expected = size * k / x.size
+    rank = min(math.ceil(expected + 4 * math.sqrt(expected) + 8), size)
+    bound = np.partition(sample, size - rank)[size - rank]
     parts = split(x.size)
+    room = 2 * len(parts) * rank / size
+    found = [np.empty(min(hi - lo, int(room * (hi - lo))) + 1, np.uint32) for lo, hi in parts]
+    counts = run(
+        _collect, [(x, lo, hi, absolute, bound, out) for (lo, hi), out in zip(parts, found, strict=True)]
+    )
+    if min(counts) < 0:
+        return np.empty(0, np.uint32)
+    return np.concatenate([out[:count] for out, count in zip(found, counts, strict=True)])
+
+
+def _radix_select(bits: NDArray[np.uint32], k: int, mask: np.uint32, what: str) -> NDArray[np.uint32]:
+    parts = split(bits.size)
     high = np.zeros((len(parts), _DIGIT), np.uint32)
     nan_at = [
         p
@@ -101,6 +143,22 @@ def _sort_key(bits: np.uint32, mask: np.uint32) -> int:
     key = kept ^ int64(0x80000000) if kept < 0x80000000 else kept ^ int64(0xFFFFFFFF)
     one_zero: int = key + int64(key == 0x7FFFFFFF)
     return one_zero
+
+
+@njit(cache=True, nogil=True)
+def _collect(
+    x: NDArray[np.float32], start: int, stop: int, absolute: bool, bound: np.float32, out: NDArray[np.uint32]
+) -> int:
+    """Write the positions in `start..stop` whose score is not below the bound; return how many, or -1 without room."""
+    n = 0
+    last = out.size - 1
+    for i in range(start, stop):
+        score = abs(x[i]) if absolute else x[i]
+        out[n] = np.uint32(i)  # without a branch: overwritten by the next one if it is below
+        n += not score < bound  # NaN is not below either
+        if n == last and i + 1 < stop:
+            return -1
+    return n
 
 
 @njit(cache=True, nogil=True)

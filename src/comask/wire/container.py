@@ -90,7 +90,7 @@ def decode(
     """Turn a payload into an update, or refuse it.
 
     Whatever the bytes, this returns a valid update or raises PayloadError. It allocates at most
-    `8 * dim * max_streams` bytes plus a small multiple of the payload's length, and takes time in proportion.
+    `8 * dim * (max_streams + 2)` bytes plus a small multiple of the payload's length, and takes time in proportion.
 
     Args:
         payload: The bytes of one payload, all of them.
