@@ -6,6 +6,8 @@ keeps the residual and throws it away if the upload is refused (Stich et al. 201
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +42,12 @@ def compensate(
 
 
 def residual(
-    wanted: NDArray[np.float32], update: Update, streams: tuple[int, ...], codec: Codec
+    wanted: NDArray[np.float32],
+    update: Update,
+    streams: tuple[int, ...],
+    codec: Codec,
+    *,
+    seed: int | None = None,
 ) -> NDArray[np.float32]:
     """Return what the receiver will not get: wanted minus received.
 
@@ -49,11 +56,16 @@ def residual(
         update: What is sent.
         streams: Rows that have feedback.
         codec: What encodes the update; with a lossy value coding, the rounding error is part of the residual.
+        seed: The seed that the upload itself is encoded with, if the codec rounds at random.
 
     Returns:
         Shape `(len(streams), d)`.
     """
-    received = update if set(codec.values) <= _LOSSLESS else decode(encode(update, codec), dim=update.dim)
+    received = update
+    if not set(codec.values) <= _LOSSLESS:
+        # How positions are written changes no value; a bitmap is the quickest.
+        payload = encode(update, replace(codec, indices="bitmap"), seed=seed)
+        received = decode(payload, dim=update.dim)
     left = wanted[list(streams)]  # a copy: indexing with a list
     stream = 0
     for block in received.blocks:

@@ -72,6 +72,6 @@ class ClientRound:
         context = replace(self._context, steps=self.optimizer.steps)
         update, memory = self._algorithm.client.finish(self._start, end, self._memory, context)
         masked = time.perf_counter()
-        payload = encode(update, self._algorithm.uplink, layout=self._context.layout)
+        payload = encode(update, self._algorithm.uplink, layout=context.layout, seed=context.rounding_seed)
         encoded = time.perf_counter()
         return ClientReply(payload, memory, masked - began, encoded - masked)

@@ -388,7 +388,7 @@ def _upload(
 ) -> tuple[bytes, Memory]:
     context = ClientContext(round_number, client, _SEED, layout, algorithm.uplink)
     update, memory = algorithm.client.finish(start, end, memory, context)
-    return encode(update, algorithm.uplink, layout=layout), memory
+    return encode(update, algorithm.uplink, layout=layout, seed=context.rounding_seed), memory
 
 
 def _decoded(

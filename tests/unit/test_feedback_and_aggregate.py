@@ -28,10 +28,21 @@ def dense(update):
 
 
 @pytest.mark.parametrize("name", ["fedadam-ssm", "fedadam-top"])
-@pytest.mark.parametrize("values", ["float32", "bfloat16", "float16"])
-def test_sent_plus_residual_is_all_that_changed(name, values):
+@pytest.mark.parametrize(
+    ("values", "rounding"),
+    [
+        ("float32", "nearest"),
+        ("bfloat16", "nearest"),
+        ("float16", "nearest"),
+        ("linear4", "stochastic"),
+        ("log4", "nearest"),
+    ],
+)
+def test_sent_plus_residual_is_all_that_changed(name, values, rounding):
     """Over ten rounds, what arrived and what is still kept add up to what training did, on the streams with feedback."""
-    algorithm = make_algorithm(name, density=0.1, feedback=("w", "v"), codec=Codec("test", values=(values,)))
+    algorithm = make_algorithm(
+        name, density=0.1, feedback=("w", "v"), codec=Codec("test", values=(values,), rounding=(rounding,))
+    )
     rng = np.random.default_rng(0)
     memory, arrived, wanted = {}, np.zeros((3, 200)), np.zeros((3, 200))
     for round_number in range(1, 11):
@@ -39,7 +50,7 @@ def test_sent_plus_residual_is_all_that_changed(name, values):
         end = ModelState(start.streams + rng.standard_normal((3, 200)).astype(np.float32))
         context = ClientContext(round_number, 0, 0, LAYOUT, algorithm.uplink)
         update, memory = algorithm.client.finish(start, end, memory, context)
-        arrived += dense(decode(encode(update, algorithm.uplink), dim=200))
+        arrived += dense(decode(encode(update, algorithm.uplink, seed=context.rounding_seed), dim=200))
         wanted += end.streams - start.streams
     assert set(memory) == {"residual"}
     np.testing.assert_allclose(arrived[[0, 2]] + memory["residual"], wanted[[0, 2]], atol=1e-5)

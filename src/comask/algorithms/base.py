@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comask.hyperparams import LocalConfig
+from comask.seeding import derive_seed
 from comask.state import ModelState
 from comask.wire.codec import Codec
 from comask.wire.update import ParamLayout, Update
@@ -67,6 +68,11 @@ class ClientContext:
     layout: ParamLayout
     codec: Codec
     steps: int = 1
+
+    @property
+    def rounding_seed(self) -> int:
+        """The seed with which the upload is encoded, for codecs that round at random."""
+        return derive_seed(self.seed, "rounding", self.round, self.client)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

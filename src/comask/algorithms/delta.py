@@ -108,7 +108,7 @@ class DeltaClient:
         )
         kept: dict[str, NDArray[np.float32]] = {}
         if streams:
-            kept[_RESIDUAL] = residual(delta, update, streams, context.codec)
+            kept[_RESIDUAL] = residual(delta, update, streams, context.codec, seed=context.rounding_seed)
         if self.buffers == "local" and len(end.buffers):
             kept[_BUFFERS] = end.buffers
         return update, kept
