@@ -16,7 +16,7 @@ from comask.experiments.plan_config import PLAN_SETTINGS, PlanConfig
 from comask.experiments.plan_show import plan_facts, show_plan
 from comask.experiments.planning import make_plan
 from comask.experiments.timing import Work, measure_work
-from comask.theory import AdamSetting, ProblemConstants, Sparsity, convergence_bound_nonconvex
+from comask.theory import MESSAGES, AdamSetting, ProblemConstants, Sparsity, convergence_bound_nonconvex
 from comask.wire import CODECS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "plan.md").read_text(encoding="utf-8")
@@ -167,6 +167,13 @@ def test_the_command_prints_both_tables_and_draws(capsys, tmp_path):
     assert "Assumed, not measured: smoothness 30" in stdout
     drawn = figure.read_text()
     assert drawn.startswith("<?xml")
+
+
+def test_every_method_has_a_colour_of_its_own():
+    from comask.experiments.plan_figure import _COLOURS
+
+    assert set(_COLOURS) == set(MESSAGES)
+    assert len(set(_COLOURS.values())) == len(MESSAGES)
 
 
 def test_the_table_says_when_times_are_scaled(capsys):

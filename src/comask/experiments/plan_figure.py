@@ -11,7 +11,6 @@ from comask.errors import MissingExtraError
 from comask.experiments.coded_sizes import predicted_bytes
 from comask.experiments.planning import Line, Plan
 from comask.experiments.units import RATE, parse, show_bytes, show_prefix, show_seconds
-from comask.theory import MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,6 +157,3 @@ def _mark(axes: Axes, place: float, text: str) -> None:
         fontsize=8,
         color="#666666",
     )
-
-
-assert set(_COLOURS) == set(MESSAGES)
