@@ -93,5 +93,6 @@ def _reply(
     metrics = dict(content.metric_records[METRICS])
     num_examples = metrics.pop(NUM_EXAMPLES, None)
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    payload = encode(update, algorithm.uplink, layout=spec.trained)
+    seed = received.context.rounding_seed
+    payload = encode(update, algorithm.uplink, layout=spec.trained, seed=seed)
     return answer(received, payload, memory, num_examples=num_examples, metrics=numbers)  # type: ignore[arg-type]  # checked there
