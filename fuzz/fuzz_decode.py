@@ -1,3 +1,4 @@
+# ruff: noqa: ANN, D103, INP001, S, T201 - a script that prints
 """Throw damaged payloads at the decoder: each must decode to a valid update or raise PayloadError.
 
     python fuzz/fuzz_decode.py --payloads 1000000 --seed 1        mutations of the golden vectors and of random updates
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+import warnings
 import zlib
 from pathlib import Path
 
@@ -97,6 +99,7 @@ def attempt(payload, dim, layout):
 def run(count, seed):
     rng = np.random.default_rng(seed)
     starts = seeds(rng)
+    warnings.simplefilter("error")  # a warning is an exception that a caller may have asked for
     for payload, dim, layout in starts:  # compiles every kernel before memory and time are watched
         attempt(payload, dim, layout)
     outcomes = collections.Counter()

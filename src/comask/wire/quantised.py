@@ -70,8 +70,7 @@ def logarithmic(number: int, width: int) -> ValueCoding:
     def decode(section: memoryview, out: Values) -> None:
         if out.size == 0:
             return
-        greatest = np.frombuffer(section[:4], "<f4")[0]
-        _refuse_scale(np.array([greatest], np.float64))
+        greatest = _read_scale(section)
         magnitudes = levels(greatest, int.from_bytes(section[4:6], "little"), count).astype(np.float32)
         signed = np.column_stack([magnitudes, -magnitudes]).ravel()  # by code: 2 m is +, 2 m + 1 is -
         out[:] = signed[_unpacked(section[_LOG_HEADER:], width, out.size)]
@@ -119,8 +118,7 @@ def ternary(number: int) -> ValueCoding:
     def decode(section: memoryview, out: Values) -> None:
         if out.size == 0:
             return
-        scale = np.frombuffer(section[:4], "<f4").astype(np.float32)
-        _refuse_scale(scale.astype(np.float64))
+        scale = _read_scale(section)
         packed = np.frombuffer(section[4:], np.uint8)
         if packed.max() >= 3**5:
             raise PayloadError(
@@ -129,7 +127,7 @@ def ternary(number: int) -> ValueCoding:
         digits = (packed[:, None] // _POWERS % 3).ravel()
         if digits[out.size :].any():
             raise PayloadError("value-padding", "Ternary digits are set after the last value.")
-        out[:] = np.array([0, scale[0], -scale[0]], np.float32)[digits[: out.size]]
+        out[:] = np.array([0, scale, -scale], np.float32)[digits[: out.size]]
 
     return ValueCoding(number, _exactly(lambda k: 4 + (k + 4) // 5 if k else 0), encode, decode)
 
@@ -170,17 +168,25 @@ def _stored_scales(scales: NDArray[np.float64], rounding: Rounding) -> tuple[NDA
 
 
 def _read_scales(section: memoryview, k: int) -> NDArray[np.float64]:
-    scales = _as_float64(np.frombuffer(section[: 2 * -(-k // quantise.BLOCK)], "<u2"))
-    _refuse_scale(scales)
-    return scales
+    stored = np.frombuffer(section[: 2 * -(-k // quantise.BLOCK)], "<u2")
+    _refuse_scale(stored.size > 0 and int(stored.max()) >= 0x7F80)
+    return _as_float64(stored)
+
+
+def _read_scale(section: memoryview) -> np.float32:
+    (stored,) = struct.unpack("<I", section[:4])
+    _refuse_scale(stored >= 0x7F800000)
+    return np.uint32(stored).view(np.float32)
 
 
 def _as_float64(stored: NDArray[np.uint16]) -> NDArray[np.float64]:
     return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
 
 
-def _refuse_scale(scales: NDArray[np.float64]) -> None:
-    if not (np.isfinite(scales) & ~np.signbit(scales)).all():
+def _refuse_scale(
+    refused: bool,
+) -> None:  # decided on the bits: the cast of a signalling NaN raises a warning
+    if refused:
         raise PayloadError("value-scale", "A scale is negative, infinite or NaN.")
 
 

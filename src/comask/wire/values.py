@@ -49,7 +49,8 @@ def _encode_float16(values: Values, rounding: Rounding) -> bytes:
 
 
 def _decode_float16(section: memoryview, out: Values) -> None:
-    out[:] = np.frombuffer(section, "<f2")
+    with np.errstate(invalid="ignore"):  # a signalling NaN is for the receiver to refuse, not for a warning
+        out[:] = np.frombuffer(section, "<f2")
 
 
 def _refuse_overflow(values: Values, stream: int, place: int, coding: str, wider: str) -> None:

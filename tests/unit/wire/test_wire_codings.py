@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from comask.errors import ConfigError
+from comask.errors import ConfigError, PayloadError
 from comask.wire import INDEX_CODINGS, VALUE_CODINGS, Block, Codec, Update, decode, encode, inspect
 from comask.wire.check import check_coding
 from comask.wire.coding import Known
@@ -98,3 +98,27 @@ def test_a_value_too_large_is_an_error_and_not_infinity(coding: str, value: floa
 
 def test_float16_holds_its_largest_number() -> None:
     assert through("float16", [65504, -65519]).tolist() == [65504, -65504]
+
+
+@pytest.mark.parametrize(
+    ("coding", "value"),
+    [("float32", b"\x01\x00\x80\x7f"), ("bfloat16", b"\x81\x7f"), ("float16", b"\x01\x7c")],
+)
+def test_a_signalling_nan_is_decoded_without_a_warning(coding: str, value: bytes) -> None:
+    out = np.zeros(1, np.float32)
+    VALUE_CODINGS[coding].decode(memoryview(value), out)
+    assert np.isnan(out[0])
+
+
+@pytest.mark.parametrize("coding", ["linear4", "log4", "sign", "ternary"])
+@pytest.mark.parametrize("scale", [b"\x81\x7f", b"\x80\x7f", b"\x80\xbf"])
+def test_a_scale_that_is_none_is_refused_without_a_warning(coding: str, scale: bytes) -> None:
+    section = {
+        "linear4": scale + b"\x00",
+        "sign": scale + b"\x00",
+        "log4": b"\x00\x00" + scale + b"\x00\x00\x00",
+    }
+    with pytest.raises(PayloadError, match=r"\[value-scale\]"):
+        VALUE_CODINGS[coding].decode(
+            memoryview(section.get(coding, b"\x01\x00" + scale + b"\x00")), np.zeros(1, np.float32)
+        )
