@@ -154,10 +154,19 @@ def test_announced_numbers_are_checked(tmp_path, configs, expected):
     assert len(grid.pushed) == len(configs)  # nobody is asked twice
 
 
-def test_apps_that_do_not_announce_take_no_part():
-    grid = LocalGrid(ClientApp(), {1: {"partition-id": 1}})
-    assert make_strategy(FEEDBACK)._roster.online(grid) == {}
-    assert isinstance(announce(ClientApp()), ClientApp)
+def test_nodes_that_fail_to_announce_are_asked_three_times():
+    grid = LocalGrid(
+        ClientApp(), {1: {"partition-id": 1}}
+    )  # an app without announce: every question is an error
+    roster = make_strategy(FEEDBACK)._roster
+    for _ in range(5):
+        assert roster.online(grid) == {}
+    assert len(grid.pushed) == 3
+    grid.offline = {1}
+    roster.online(grid)
+    grid.offline = set()
+    grid._app = announce(ClientApp())
+    assert roster.online(grid) == {1: 1}  # it was restarted, with an app that does
 
 
 class Tied(nn.Module):

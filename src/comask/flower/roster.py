@@ -42,6 +42,10 @@ def announce(app: ClientApp) -> ClientApp:
     return app
 
 
+_TRIES = 3
+"""How often a node is asked that answers nothing or fails: it may still be starting."""
+
+
 class Roster:
     """The numbers of the nodes seen so far. A node keeps its number when it leaves and comes back.
 
@@ -56,13 +60,14 @@ class Roster:
     def __init__(self, numbering: Numbering) -> None:
         self._numbering = numbering
         self.clients: dict[int, int] = {}
-        self._left_out: set[int] = set()
+        self._tries: dict[int, int] = {}
 
     def online(self, grid: Grid) -> dict[int, int]:
         """Return the nodes that can be reached now: node ids by client number."""
         nodes = sorted(set(grid.get_node_ids()))
-        self._left_out.intersection_update(nodes)  # one that went away and came back is asked again
-        new = [node for node in nodes if node not in self.clients and node not in self._left_out]
+        # A node that went away and came back is asked again.
+        self._tries = {node: tries for node, tries in self._tries.items() if node in nodes}
+        new = [node for node in nodes if node not in self.clients and self._tries.get(node, 0) < _TRIES]
         if new:
             self._enrol(grid, new)
         return {self.clients[node]: node for node in nodes if node in self.clients}
@@ -79,11 +84,12 @@ class Roster:
             for node in nodes
         ]
         for node, reply in zip(nodes, _answers(grid, questions), strict=True):
+            answered = reply is not None and reply.has_content()
             number = _claim(reply)
             if number is None or number in taken:
                 why = "it gave no valid number" if number is None else f"number {number} is taken"
                 _log.warning("comask: node %d takes no part: %s", node, why)
-                self._left_out.add(node)
+                self._tries[node] = _TRIES if answered else self._tries.get(node, 0) + 1
                 continue
             self.clients[node] = number
             taken.add(number)
