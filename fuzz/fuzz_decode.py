@@ -1,4 +1,4 @@
-# ruff: noqa: ANN, D103, INP001, S, T201 - a script that prints
+# ruff: noqa: ANN001, ANN201, ANN202, D103, INP001, T201
 """Throw damaged payloads at the decoder: each must decode to a valid update or raise PayloadError.
 
     python fuzz/fuzz_decode.py --payloads 1000000 --seed 1        mutations of the golden vectors and of random updates
