@@ -6,16 +6,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := $(BIN)/python -m comask
 
-.PHONY: help install demo test check format bench fuzz docs clean
+.PHONY: help install demo flower-demo test check format bench fuzz clean
 
 help:
-	@echo "make demo    train FedAdam, FedAdam-Top and FedAdam-SSM side by side and write a report (about two minutes)"
-	@echo "make test    run the tests"
-	@echo "make check   lint, formatting and types"
-	@echo "make format  format the code"
-	@echo "make bench   benchmarks against what a user would pick otherwise"
-	@echo "make fuzz    throw a million damaged payloads at the decoder"
-	@echo "make clean   remove what was installed and built"
+	@echo "make demo         train FedAdam, FedAdam-Top and FedAdam-SSM side by side and write a report (about two minutes)"
+	@echo "make flower-demo  the same on a Flower deployment with TLS, a killed node and one that sends garbage"
+	@echo "make test         run the tests"
+	@echo "make check        lint, formatting and types"
+	@echo "make format       format the code"
+	@echo "make bench        benchmarks against what a user would pick otherwise"
+	@echo "make fuzz         throw a million damaged payloads at the decoder"
+	@echo "make clean        remove what was installed and built"
 
 # Installed once; again only when what is required changes.
 $(STAMP): pyproject.toml constraints.txt
@@ -28,6 +29,9 @@ install: $(STAMP)
 demo: $(STAMP)
 	$(RUN) compare --algorithms fedadam,fedadam-top,fedadam-ssm --rounds 12 --out runs/demo --overwrite
 	$(RUN) report runs/demo
+
+flower-demo: $(STAMP)
+	$(BIN)/python examples/flower-deployment/demo.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadgroup
@@ -45,6 +49,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/codec.py
+
+fuzz: $(STAMP)
+	$(BIN)/python fuzz/fuzz_decode.py --payloads 1000000
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
