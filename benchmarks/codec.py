@@ -193,7 +193,9 @@ def main():
     parser.add_argument("--density", type=float, default=0.05)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--masks", help="folder of recorded masks: print sizes instead of speed")
-    parser.add_argument("--cpu", action="store_true", help="time of the processor, for a machine that is busy")
+    parser.add_argument(
+        "--cpu", action="store_true", help="time of the processor, for a machine that is busy"
+    )
     args = parser.parse_args()
     peers = peer_masks(*(optional(name) for name in ("zstandard", "pyroaring", "constriction")))
     if args.masks:

@@ -49,7 +49,9 @@ def main():
     )
     print(f"{'clock':>11}{'x ours':>10}{'CPU':>13}{'x ours':>10}")
     for name, (wall, cpu) in seconds.items():
-        print(f"{1e3 * wall:8.1f} ms{wall / ours_wall:10.2f}{1e3 * cpu:10.1f} ms{cpu / ours_cpu:10.2f}   {name}")
+        print(
+            f"{1e3 * wall:8.1f} ms{wall / ours_wall:10.2f}{1e3 * cpu:10.1f} ms{cpu / ours_cpu:10.2f}   {name}"
+        )
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ import pytest
 from fleet import BATCH, FEDERATION, FEEDBACK, SEED, STEPS, make_grid, make_model, payloads, run
 
 from comask.algorithms import ALGORITHMS, make_algorithm
-from comask.flower.roster import sample_cohort
 from comask.simulation import round as simulated_round
-from comask.simulation import sampling, simulate
+from comask.simulation import simulate
 
 VARIANTS = {name: lambda name=name: make_algorithm(name) for name in ALGORITHMS}
 VARIANTS["with feedback"] = lambda: FEEDBACK
@@ -80,13 +79,3 @@ def test_order_of_the_replies_does_not_matter(tmp_path):
     grid.pull_messages = lambda keys: list(forwards(keys))[::-1]
     second, *_ = run(FEEDBACK, tmp_path / "b", rounds=2, grid=grid)
     np.testing.assert_array_equal(first.state.model.streams, second.state.model.streams)
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.34, 0.5, 0.99, 1.0])
-def test_cohorts_are_the_simulators(fraction):
-    for seed, number in ((0, 1), (7, 1), (7, 2), (-3, 40)):
-        arguments = {"seed": seed, "round_number": number}
-        eligible = [17, 3, 4, 99, 12, 40, 8]
-        assert sample_cohort(eligible, fraction, **arguments) == sampling.sample_cohort(
-            eligible, fraction, **arguments
-        )

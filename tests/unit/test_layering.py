@@ -11,12 +11,13 @@ import comask
 
 ROOT = Path(comask.__file__).parent
 
-BASE = {"errors", "seeding", "hyperparams"}
+BASE = {"cohort", "errors", "seeding", "hyperparams"}
 WIRE = BASE | {"kernels", "wire", "state"}
 RULES = WIRE | {"aggregate", "masks", "feedback"}
 MODEL = RULES | {"flat", "optim"}
 ALLOWED = {
     "errors": set(),
+    "cohort": {"seeding"},
     "seeding": set(),
     "hyperparams": {"errors"},
     "state": {"errors"},

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
 from typing import Literal
 
-import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from comask.flower.exchange import exchange
-from comask.seeding import derive_rng
 
 Numbering = Literal["assigned", "announced"]
 
@@ -119,25 +116,3 @@ def wait_for_nodes(roster: Roster, grid: Grid, *, needed: int, timeout: float) -
         if len(online) >= needed or left <= 0:
             return online
         time.sleep(min(1.0, max(left, 0.0)))
-
-
-def sample_cohort(
-    eligible: Iterable[int], fraction: float, *, seed: int, round_number: int
-) -> tuple[int, ...]:
-    """Draw the round's cohort: the draw of `comask.simulation`, which a test holds it to, without its need of torch.
-
-    Args:
-        eligible: Clients that may take part.
-        fraction: In (0, 1]; the cohort has `max(1, round(fraction * len(eligible)))` clients.
-        seed: The run's root seed.
-        round_number: From 1.
-
-    Returns:
-        Client numbers, ascending.
-    """
-    clients = np.array(sorted(eligible), np.int64)
-    if fraction >= 1.0:
-        return tuple(int(client) for client in clients)
-    size = max(1, round(fraction * len(clients)))
-    chosen = derive_rng(seed, "cohort", round_number).choice(clients, size, replace=False)
-    return tuple(int(client) for client in np.sort(chosen))

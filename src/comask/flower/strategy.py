@@ -11,13 +11,14 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid, strategy
 
 from comask.algorithms.base import Algorithm, ServerState
+from comask.cohort import sample_cohort
 from comask.errors import ConfigError, FleetError
 from comask.flower.checkpoint import ServerCheckpoint, load, save
 from comask.flower.coordinator import Coordinator
 from comask.flower.evaluation import evaluation_messages, mean_metrics
 from comask.flower.exchange import exchange
 from comask.flower.report import RoundReport
-from comask.flower.roster import Numbering, Roster, sample_cohort, wait_for_nodes
+from comask.flower.roster import Numbering, Roster, wait_for_nodes
 from comask.flower.spec import ModelSpec
 from comask.hyperparams import require_finite
 from comask.seeding import derive_seed

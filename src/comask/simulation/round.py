@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import cast
 
 from comask.algorithms.base import Algorithm, Memory, ServerState, Upload
+from comask.cohort import sample_cohort
 from comask.errors import PayloadError, RefusedUpdateError
 from comask.simulation.local import EvaluateJob, EvaluateResult, TrainJob, TrainResult
 from comask.simulation.records import PHASES, Refusal, RoundRecord
-from comask.simulation.sampling import drops_out, sample_cohort
+from comask.simulation.sampling import drops_out
 from comask.simulation.settings import Settings
 from comask.simulation.workers import Executor
 from comask.wire.container import decode, encode, inspect

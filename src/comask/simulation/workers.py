@@ -290,7 +290,9 @@ def _work(
                 result = replace(result, payload=b"")
             pipe.send((result, size))
     except (EOFError, BrokenPipeError):
-        os._exit(0)  # there is nothing to save, and taking torch down in order costs the parent a second or more
+        os._exit(
+            0
+        )  # there is nothing to save, and taking torch down in order costs the parent a second or more
     except BaseException:  # noqa: BLE001 -- whatever it was, the parent shall see it and decide
         try:
             pipe.send(traceback.format_exc())

@@ -48,7 +48,9 @@ def test_every_algorithm_learns_and_counts(name):
         assert record.participants == record.cohort == tuple(range(6))
         assert record.buffer_bytes == 6 * 8 * 4
         assert record.overhead_bytes <= 6 * 64
-        assert record.paper_bits == 6 * make_algorithm(name).paper_bits(4 * 9 + 4 + 8 + 64 * 3 + 3, record.round)
+        assert record.paper_bits == 6 * make_algorithm(name).paper_bits(
+            4 * 9 + 4 + 8 + 64 * 3 + 3, record.round
+        )
         assert set(record.seconds) == {*PHASES, "wall"}
     assert records[-1].test_accuracy > 0.6
     assert records[-1].train_loss < records[0].train_loss
