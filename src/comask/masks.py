@@ -130,7 +130,9 @@ MASK_RULES: Mapping[str, MaskRule] = MappingProxyType(
         "fair": fair_indices,
     }
 )
-"""Mask rules by name: top-k of |dW|, of |dM|, of |dV|, and equal turns among the three."""
+"""Mask rules by name: top-k of |dW|, of |dM|, of |dV|, and equal turns among the three.
+
+The rule `bound` needs more than the changes and is a client rule of its own, `comask.algorithms.bound_mask`."""
 
 
 def mask_rule(name: str) -> MaskRule:
@@ -142,7 +144,7 @@ def mask_rule(name: str) -> MaskRule:
     try:
         return MASK_RULES[name]
     except KeyError:
-        raise UnknownNameError("mask rule", name, MASK_RULES) from None
+        raise UnknownNameError("mask rule", name, [*MASK_RULES, "bound"]) from None
 
 
 def select(

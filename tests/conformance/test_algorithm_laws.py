@@ -25,6 +25,7 @@ VARIANTS = {
     **ALGORITHMS,
     "fedadam-ssm with feedback": partial(fedadam_ssm, feedback=("w",)),
     "fedadam-ssm with all feedback": partial(fedadam_ssm, feedback=("w", "m", "v")),
+    "fedadam-ssm with the bound's mask": partial(fedadam_ssm, mask="bound"),
     "fedadam-ssm per tensor": partial(fedadam_ssm, per_tensor=True),
     "fedadam-top with feedback": partial(ALGORITHMS["fedadam-top"], feedback=("w", "v")),
     "fedcams by sign": partial(ALGORITHMS["fedcams"], compressor="sign"),

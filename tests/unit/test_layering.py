@@ -28,7 +28,7 @@ ALLOWED = {
     "feedback": {"errors", "wire"},
     "flat": {"errors", "wire"},
     "optim": {"errors", "kernels", "hyperparams", "state", "flat"},
-    "algorithms": RULES,
+    "algorithms": RULES | {"theory"},
     "session": MODEL | {"algorithms"},
     "data": {"errors", "seeding"},
     "models": {"errors", "seeding", "data"},

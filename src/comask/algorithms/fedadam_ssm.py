@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comask.algorithms.accounting import SharedMaskBits
-from comask.algorithms.base import Algorithm
-from comask.algorithms.delta import AveragingServer, BufferPolicy, DeltaClient
+from comask.algorithms.base import Algorithm, ClientRule
+from comask.algorithms.bound_mask import BoundMaskClient
+from comask.algorithms.delta import AveragingServer, BufferPolicy, DeltaClient, keep_all
 from comask.hyperparams import AdamConfig
 from comask.masks import mask_rule, num_kept, select
 from comask.wire.codec import Codec, get_codec
@@ -65,18 +66,23 @@ def fedadam_ssm(
     Args:
         local: Local Adam's settings.
         density: Fraction kept, in [0, 1].
-        mask: The mask rule, a name in `comask.masks.MASK_RULES`.
+        mask: The mask rule, a name in `comask.masks.MASK_RULES`, or `bound`: the mask that minimises the divergence bound.
         per_tensor: Select within each tensor instead of over the whole vector.
         feedback: Streams out of `w`, `m`, `v` with error feedback.
         codec: The uplink codec, or the name of a preset.
         buffers: What happens to batch-norm statistics.
         name: The row's name, for variants that fix an option.
     """
+    client: ClientRule
+    if mask == "bound":
+        client = BoundMaskClient(DeltaClient(keep_all, feedback, buffers), density, per_tensor, local)
+    else:
+        client = DeltaClient(SharedMask(density, mask, per_tensor), feedback, buffers)
     return Algorithm(
         name=name,
         num_streams=3,
         local=local,
-        client=DeltaClient(SharedMask(density, mask, per_tensor), feedback, buffers),
+        client=client,
         server=AveragingServer(3, buffers),
         uplink=get_codec(codec),
         downlink=get_codec("exact"),
