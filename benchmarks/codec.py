@@ -1,7 +1,7 @@
 """Size and speed of the codec against what a user would otherwise take. Ratios are from one run.
 
     python benchmarks/codec.py                      speed at dim 10^7, density 0.05
-    python benchmarks/codec.py --masks masks        sizes on recorded masks (benchmarks/record_masks.py)
+    python benchmarks/codec.py --masks benchmarks/masks   sizes on masks recorded from training
 
 Peers that are not installed (zstandard, pyroaring, constriction) are left out and said so.
 """
@@ -98,11 +98,18 @@ def peer_masks(zstandard, pyroaring, constriction):
 
 
 def recorded(folder):
-    """Yield (name, layout, masks) of the recorded masks."""
+    """Yield (name, layout, masks) of masks as record_masks.py writes them, or as pack_masks.py does."""
     for path in sorted(Path(folder).glob("*.npz")):
         with np.load(path, allow_pickle=False) as file:
             shapes = tuple(tuple(int(n) for n in shape.split(",") if n) for shape in file["shapes"])
-            yield path.stem, ParamLayout(tuple(file["names"].tolist()), shapes), file["masks"]
+            layout = ParamLayout(tuple(file["names"].tolist()), shapes)
+            if "masks" in file:
+                masks = file["masks"]
+            else:
+                payloads = [file[name].tobytes() for name in file.files if name.startswith("payload")]
+                updates = [decode(payload, dim=layout.dim, layout=layout) for payload in payloads]
+                masks = np.stack([update.blocks[0].indices for update in updates])
+        yield path.stem, layout, masks
 
 
 def print_sizes(folder, peers):
