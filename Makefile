@@ -49,6 +49,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/codec.py
+	$(BIN)/python benchmarks/codec.py --masks benchmarks/masks
+	$(BIN)/python benchmarks/presets.py
 
 fuzz: $(STAMP)
 	$(BIN)/python fuzz/fuzz_decode.py --payloads 1000000
