@@ -75,7 +75,7 @@ def top_k(scores: NDArray[np.float32] | Tensor, k: int) -> NDArray[np.int64] | T
 
 
 def _top_k_device(scores: Tensor, k: int) -> Tensor:
-    """Exact top-k in tensor operations: the k-th value from `kthvalue`, then all above it and the first of its equals."""
+    """Exact top-k in tensor operations: the k-th largest value, then all above it and the first of its equals."""
     import torch  # noqa: PLC0415 -- as in top_k
 
     if scores.ndim != 1 or not 0 <= k <= scores.numel():

@@ -71,7 +71,7 @@ def while_writing_the_checkpoint(patch, grid):
 
 
 def before_the_rename(patch, grid):
-    patch.setattr("comask.flower.files.Path.replace", kill)
+    patch.setattr("comask.files.Path.replace", kill)
 
 
 def after_the_checkpoint(patch, grid):

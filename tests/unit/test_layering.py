@@ -11,13 +11,14 @@ import comask
 
 ROOT = Path(comask.__file__).parent
 
-BASE = {"cohort", "errors", "seeding", "hyperparams"}
+BASE = {"cohort", "errors", "seeding", "files", "hyperparams"}
 WIRE = BASE | {"kernels", "wire", "state"}
 RULES = WIRE | {"aggregate", "masks", "feedback"}
 MODEL = RULES | {"flat", "optim"}
 ALLOWED = {
     "errors": set(),
     "cohort": {"seeding"},
+    "files": set(),
     "seeding": set(),
     "hyperparams": {"errors"},
     "state": {"errors"},

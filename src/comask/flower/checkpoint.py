@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from comask.algorithms.base import ServerState
 from comask.errors import CheckpointError
-from comask.flower.files import UNREADABLE, read_arrays, write_arrays
+from comask.files import UNREADABLE, read_arrays, write_arrays
 from comask.state import ModelState
 
 _FORMAT = 1

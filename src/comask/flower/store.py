@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from comask.algorithms.base import Memory
 from comask.errors import FleetError
-from comask.flower.files import UNREADABLE, read_arrays, write_arrays
+from comask.files import UNREADABLE, read_arrays, write_arrays
 
 _RUN = re.compile(r"[0-9a-f]{32}")
 _MODEL = "model"

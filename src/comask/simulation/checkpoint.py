@@ -8,8 +8,6 @@ whenever the process dies, the manifest that stands names whole files of one rou
 from __future__ import annotations
 
 import json
-import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from comask.algorithms.base import Memory, ServerState
 from comask.errors import CheckpointError
+from comask.files import UNREADABLE, read_arrays, write_arrays, write_whole
 from comask.simulation.records import RoundRecord
 from comask.state import ModelState
 
@@ -70,14 +69,13 @@ class CheckpointFolder:
         """
         round_number = checkpoint.state.round
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             state_file = f"state-{round_number:06d}.npz"
-            self._write_arrays(state_file, _pack_state(checkpoint.state))
+            write_arrays(self.path / state_file, _pack_state(checkpoint.state), sync_folder=False)
             for client, memory in changed.items():
                 self._files.pop(client, None)
                 if memory:
                     self._files[client] = f"client-{client:06d}-{round_number:06d}.npz"
-                    self._write_arrays(self._files[client], memory)
+                    write_arrays(self.path / self._files[client], memory, sync_folder=False)
             manifest = {
                 "format": _FORMAT,
                 "round": round_number,
@@ -87,7 +85,8 @@ class CheckpointFolder:
                 "identity": checkpoint.identity,
                 "precision": checkpoint.precision,
             }
-            self._write_file(MANIFEST, json.dumps(manifest, indent=1).encode())
+            content = json.dumps(manifest, indent=1).encode()
+            write_whole(self.path / MANIFEST, lambda file: file.write(content))
             self._remove_stale({MANIFEST, state_file, *self._files.values()})
         except OSError as error:
             raise CheckpointError(f"The checkpoint folder {self.path} cannot be written: {error}") from error
@@ -114,45 +113,15 @@ class CheckpointFolder:
                 identity=manifest["identity"],
                 precision=str(manifest["precision"]),
             )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            zipfile.BadZipFile,
-            EOFError,
-        ) as error:
+        except (*UNREADABLE, TypeError, AttributeError) as error:
             raise CheckpointError(
                 f"The checkpoint in {self.path} is damaged: {type(error).__name__}: {error}"
             ) from error
         self._files = files
         return checkpoint
 
-    def _write_arrays(self, name: str, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        temporary = self.path / f"{name}.tmp"
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path / name)
-
-    def _write_file(self, name: str, content: bytes) -> None:
-        temporary = self.path / f"{name}.tmp"
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path / name)
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself must reach the disk
-        finally:
-            os.close(folder)
-
     def _read_arrays(self, name: str) -> dict[str, NDArray[np.float32]]:
-        with (self.path / name).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
+        arrays = read_arrays(self.path / name)
         for key, array in arrays.items():
             if array.dtype != np.float32:
                 raise CheckpointError(

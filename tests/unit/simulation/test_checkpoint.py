@@ -146,12 +146,25 @@ def edit_manifest(**changes):
     return edit(MANIFEST, lambda raw: json.dumps(json.loads(raw) | changes).encode())
 
 
+def broken_deflate(raw):
+    """The same arrays, compressed, with damage inside of the compressed bytes."""
+    import io
+
+    with np.load(io.BytesIO(raw)) as archive:
+        file = io.BytesIO()
+        np.savez_compressed(file, **archive)
+    content = bytearray(file.getvalue())
+    content[60:100] = bytes(40)
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (edit("state-*.npz", lambda raw: raw[: len(raw) // 2]), "damaged"),
         (edit("state-*.npz", lambda raw: raw[:200] + bytes([raw[200] ^ 1]) + raw[201:]), "damaged"),
         (edit("state-*.npz", lambda _: b""), "damaged"),
+        (edit("state-*.npz", broken_deflate), "damaged: error"),
         (edit(MANIFEST, lambda raw: raw[:-20]), "damaged: JSONDecodeError"),
         (edit(MANIFEST, lambda _: b"[]"), "damaged"),
         (edit_manifest(format=99), "has checkpoint format 99; this version reads 1"),
