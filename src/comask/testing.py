@@ -31,8 +31,9 @@ from comask.wire.container import decode, encode
 from comask.wire.update import Block, ParamLayout, Update
 
 Factory = Callable[..., Algorithm]
-"""Makes an algorithm; takes `density=` (fraction kept) and the value codings of `_VALUE_OPTIONS` if it has them."""
+"""Makes an algorithm; takes the options of `_DENSITY_OPTIONS` and `_VALUE_OPTIONS` that it has."""
 
+_DENSITY_OPTIONS = ("density", "downlink_density")
 _VALUE_OPTIONS = ("values", "moment_values", "downlink_values")
 
 _NO_EXEMPTIONS: Mapping[str, str] = MappingProxyType({})
@@ -338,8 +339,8 @@ def _rebased(start: NDArray[np.float32], end: NDArray[np.float32]) -> NDArray[np
 def _dense(make: Factory) -> Algorithm:
     """The algorithm with all positions kept and all values exact, as far as it has options for that."""
     accepted = inspect.signature(make).parameters
-    values = dict.fromkeys(_VALUE_OPTIONS, "float32")
-    return make(**{name: value for name, value in {"density": 1.0, **values}.items() if name in accepted})
+    wanted = {**dict.fromkeys(_DENSITY_OPTIONS, 1.0), **dict.fromkeys(_VALUE_OPTIONS, "float32")}
+    return make(**{name: value for name, value in wanted.items() if name in accepted})
 
 
 def _a_round(

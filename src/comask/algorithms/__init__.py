@@ -23,6 +23,7 @@ from comask.algorithms.base import (
     Upload,
 )
 from comask.algorithms.ce_fedavg import ce_fedavg
+from comask.algorithms.comask import comask
 from comask.algorithms.efficient_adam import efficient_adam
 from comask.algorithms.fairness_top import fairness_top
 from comask.algorithms.fedadam import fedadam
@@ -59,6 +60,7 @@ ALGORITHMS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
         "efficient-adam": efficient_adam,
         "stc": stc,
         "sparse-loco": sparse_loco,
+        "comask": comask,
     }
 )
 """Factories: each takes the local optimiser's settings and its own options by keyword, and returns an `Algorithm`."""

@@ -56,7 +56,7 @@ class AMSGradStep:
         require_finite("fedcams", "floor", self.floor, low=0.0, open_low=True)
 
     def __call__(self, mean: NDArray[np.float64], state: ServerState) -> tuple[NDArray[np.float64], Memory]:
-        """Return the change, shape `(d,)`, and both moments with the running maximum."""
+        """Return the change, shape `(1, d)`, and both moments with the running maximum."""
         first = self.beta1 * state.memory.get("first_moment", 0.0) + (1.0 - self.beta1) * mean
         second = self.beta2 * state.memory.get("second_moment", 0.0) + (1.0 - self.beta2) * mean**2
         largest = np.maximum(state.memory.get("largest", self.floor), second)

@@ -48,7 +48,7 @@ class AdamStep:
         require_finite("fedopt-adam", "tau", self.tau, low=0.0, open_low=True)
 
     def __call__(self, mean: NDArray[np.float64], state: ServerState) -> tuple[NDArray[np.float64], Memory]:
-        """Return the change, shape `(d,)`, and both moments."""
+        """Return the change, shape `(1, d)`, and both moments."""
         start = 0.0 if self.bias_correction else self.tau**2
         first = self.beta1 * state.memory.get("first_moment", 0.0) + (1.0 - self.beta1) * mean
         second = self.beta2 * state.memory.get("second_moment", start) + (1.0 - self.beta2) * mean**2

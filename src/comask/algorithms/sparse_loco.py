@@ -47,7 +47,7 @@ class ScaleStep:
         require_finite("sparse-loco", "server_lr", self.lr, low=0.0, open_low=True)
 
     def __call__(self, mean: NDArray[np.float64], state: ServerState) -> tuple[NDArray[np.float64], Memory]:
-        """Return the change, shape `(d,)`."""
+        """Return the change, shape `(1, d)`."""
         return self.lr * mean, state.memory
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from comask.algorithms.base import ClientContext, ClientRule, Memory, ServerRule, ServerState, Upload
 from comask.algorithms.delta import Selector
 from comask.errors import ConfigError
-from comask.state import ModelState
+from comask.state import SECOND_MOMENT, WEIGHTS, ModelState
 from comask.wire.codec import Codec
 from comask.wire.container import decode, encode
 from comask.wire.update import Block, ParamLayout, Update
@@ -89,9 +89,11 @@ class FollowingClient:
 
     Attributes:
         inner: The rule that sees whole models only.
+        num_streams: Streams that travel.
     """
 
     inner: ClientRule
+    num_streams: int = 1
 
     def begin(self, broadcast: Update, memory: Memory) -> ModelState:
         """Start from the whole model that was sent, or from the last one and the increment.
@@ -109,18 +111,21 @@ class FollowingClient:
     def finish(
         self, start: ModelState, end: ModelState, memory: Memory, context: ClientContext
     ) -> tuple[Update, Memory]:
-        """Finish by the inner rule, and remember the weights that this round started from.
+        """Finish by the inner rule, and remember the streams that this round started from.
 
         Raises:
             NonFiniteError: If training produced NaN or infinity.
         """
         update, kept = self.inner.finish(start, end, memory, context)
-        return update, {**kept, **remember_model(start, 1, context.round)}
+        return update, {**kept, **remember_model(start, self.num_streams, context.round)}
 
 
 @dataclass(frozen=True, slots=True)
 class CompressStep:
     """A `ServerStep`: the mean and what is left from earlier rounds, rounded to what the increment can say.
+
+    Only weights are fed back. A change of the weights is progress that would be lost; a change of a moment is the way from
+    the broadcast to what the last steps measured, and to go it twice would overshoot.
 
     Attributes:
         select: What of it is sent, and rounded how.
@@ -131,20 +136,25 @@ class CompressStep:
     codec: Codec
 
     def __call__(self, mean: NDArray[np.float64], state: ServerState) -> tuple[NDArray[np.float32], Memory]:
-        """Return what the increment decodes to, shape `(d,)`, and what it leaves."""
-        outgoing = (mean + state.memory.get(_RESIDUAL, np.float32(0.0))).astype(np.float32)
-        change = dense(received(self.update(outgoing), self.codec))[0]
+        """Return what the increment decodes to, shape `(s, d)`, and what it leaves."""
+        outgoing = mean.astype(np.float32)
+        if _RESIDUAL in state.memory:
+            outgoing[WEIGHTS] = mean[WEIGHTS] + state.memory[_RESIDUAL]
+        if len(outgoing) > SECOND_MOMENT:
+            # What would take V below zero is not said, so that clients need not clamp what they add up.
+            np.maximum(outgoing[SECOND_MOMENT], -state.model.second_moment, out=outgoing[SECOND_MOMENT])
+        change = dense(received(self.update(outgoing), self.codec))
         memory = {
             _OUTGOING: outgoing,
-            _RESIDUAL: outgoing - change,
+            _RESIDUAL: outgoing[WEIGHTS] - change[WEIGHTS],
             _FORMED: np.array([state.round + 1], np.float32),
         }
         return change, memory
 
     def update(self, outgoing: NDArray[np.float32]) -> Update:
-        """Return the increment of one stream, shape `(d,)`."""
-        layout = ParamLayout(("all",), (outgoing.shape,))
-        return Update(len(outgoing), self.select(outgoing[None], layout))
+        """Return the increment, from what would be sent at density 1, shape `(s, d)`."""
+        dim = outgoing.shape[1]
+        return Update(dim, self.select(outgoing, ParamLayout(("all",), ((dim,),))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,8 @@ def test_two_rounds(corrected):
         c1, c2 = (1 - beta1**t, 1 - beta2**t) if corrected else (1, 1)
         weights = weights + lr * (m / c1) / (np.sqrt(v / c2) + tau)
         np.testing.assert_allclose(state.model.params, weights, rtol=1e-5)
-        np.testing.assert_allclose(state.memory["first_moment"], m, rtol=1e-5, atol=1e-9)
-        np.testing.assert_allclose(state.memory["second_moment"], v, rtol=1e-5, atol=1e-12)
+        np.testing.assert_allclose(state.memory["first_moment"][0], m, rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(state.memory["second_moment"][0], v, rtol=1e-5, atol=1e-12)
 
 
 def test_a_silent_round_moves_nothing_and_keeps_the_moments():
