@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := $(BIN)/python -m comask
 
-.PHONY: help install demo flower-demo test check format bench fuzz clean
+.PHONY: help install demo flower-demo test check format bench fuzz docs clean
 
 help:
 	@echo "make demo         train FedAdam, FedAdam-Top and FedAdam-SSM side by side and write a report (about two minutes)"
@@ -16,6 +16,7 @@ help:
 	@echo "make format       format the code"
 	@echo "make bench        benchmarks against what a user would pick otherwise"
 	@echo "make fuzz         throw a million damaged payloads at the decoder"
+	@echo "make docs         build the documentation into site/"
 	@echo "make clean        remove what was installed and built"
 
 # Installed once; again only when what is required changes.
@@ -55,5 +56,9 @@ bench: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python fuzz/fuzz_decode.py --payloads 1000000
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open site/index.html"
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
