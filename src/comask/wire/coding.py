@@ -47,6 +47,7 @@ class IndexCoding:
         decode: From the section, `k` and what both sides know to the positions, or None for all of them. It raises
             PayloadError for bytes that are no such section.
         max_auto_dim: The largest dimension at which `"auto"` considers it.
+        promising: Whether `"auto"` should try it on these positions: a cheap answer for a coding whose trial is dear.
         scales_with_dim: Whether its time grows with the dimension, and not with `k` alone.
     """
 
@@ -54,6 +55,7 @@ class IndexCoding:
     prepare: Callable[[Indices, Known], Prepared | None]
     decode: Callable[[memoryview, int, Known], Indices | None]
     max_auto_dim: int = MAX_DIM
+    promising: Callable[[Indices, Known], bool] = lambda _indices, _known: True
     scales_with_dim: bool = False
 
 

@@ -241,7 +241,11 @@ def _prepare_indices(block: Block, known: Known, codec: Codec) -> tuple[int, Pre
             f"indices[{place}] is {indices[place]}; indices must be strictly increasing and below {known.dim}."
         )
     if codec.indices == AUTO:
-        codings = [coding for coding in INDEX_CODINGS.values() if known.dim <= coding.max_auto_dim]
+        codings = [
+            coding
+            for coding in INDEX_CODINGS.values()
+            if known.dim <= coding.max_auto_dim and coding.promising(indices, known)
+        ]
     else:
         codings = [_look_up(INDEX_CODINGS, codec.indices, "index coding")]
     choices = [
