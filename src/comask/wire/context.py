@@ -19,7 +19,9 @@ _MIN_PRIOR = 64
 _MAX_PRIOR = (1 << context.PROBABILITY_BITS) - 64
 _OTHER_STRIDE = 3
 
-_TRIED_DIM = 1 << 20
+ALWAYS_TRIED_DIM = 1 << 20
+"""Up to this dimension `promising` does not look at the mask."""
+
 _WINDOWS, _WINDOW = 8, 1 << 15
 
 
@@ -107,7 +109,7 @@ def promising(indices: Indices, known: Known) -> bool:
     4 ms: if the model does not save a twentieth of what gap codes or a bitmap take there, it will not on the whole. On
     recorded masks it saves a quarter at least, although it has to learn anew in each window; on masks without structure, nothing.
     """
-    if known.dim <= _TRIED_DIM:
+    if known.dim <= ALWAYS_TRIED_DIM:
         return True
     grid = _Grid(known)
     modelled = plain = 0

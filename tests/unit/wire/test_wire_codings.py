@@ -16,7 +16,7 @@ from comask.wire import (
     inspect,
 )
 from comask.wire.check import check_coding
-from comask.wire.coding import Known
+from comask.wire.coding import Beside, Known
 
 RNG = np.random.default_rng(11)
 
@@ -116,7 +116,7 @@ def test_float16_holds_its_largest_number() -> None:
 )
 def test_a_signalling_nan_is_decoded_without_a_warning(coding: str, value: bytes) -> None:
     out = np.zeros(1, np.float32)
-    VALUE_CODINGS[coding].decode(memoryview(value), out)
+    VALUE_CODINGS[coding].decode(memoryview(value), out, Beside())
     assert np.isnan(out[0])
 
 
@@ -130,7 +130,7 @@ def test_a_scale_that_is_none_is_refused_without_a_warning(coding: str, scale: b
     }
     with pytest.raises(PayloadError, match=r"\[value-scale\]"):
         VALUE_CODINGS[coding].decode(
-            memoryview(section.get(coding, b"\x01\x00" + scale + b"\x00")), np.zeros(1, np.float32)
+            memoryview(section.get(coding, b"\x01\x00" + scale + b"\x00")), np.zeros(1, np.float32), Beside()
         )
 
 
