@@ -1,7 +1,7 @@
 """Record the masks of real FedAdam-SSM training, for measuring index codings.
 
-One file a model and density: the masks of the recorded clients in the last round, and what the receiver knew then (the
-server's second moment, and the weights' last aggregated update). Run it as
+One file a model and density: the masks of the recorded clients in the last round, the values of the three streams there, and
+what the receiver knew then (the server's two moments, and the weights' last aggregated update). Run it as
 
     python benchmarks/record_masks.py --out masks --model cnn --density 0.05 0.01 0.001
 
@@ -66,7 +66,7 @@ def record(name, density, rounds, cohort, out):
     last_update = np.zeros(model.dim, np.float32)
     for round_ in range(1, rounds + 1):
         total = np.zeros((3, model.dim), np.float64)
-        masks = []
+        masks, values = [], []
         for client in rng.choice(federation.num_clients, cohort, replace=False):
             held = federation.clients[client]
             end = local_training(
@@ -76,11 +76,14 @@ def record(name, density, rounds, cohort, out):
             mask = top_k_abs_indices(delta[0], k)
             total[:, mask] += delta[:, mask] / cohort
             masks.append(mask)
+            values.append(delta[:, mask])
         if round_ == rounds:
             path = Path(out) / f"{name}-{density}.npz"
             np.savez(
                 path,
                 masks=np.stack(masks),
+                values=np.stack(values),
+                first_moment=state[1],
                 second_moment=state[2],
                 last_update=last_update,
                 names=np.array(model.layout.names),

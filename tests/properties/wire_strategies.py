@@ -54,7 +54,9 @@ def updates(draw: st.DrawFn) -> Update:
 def codecs() -> st.SearchStrategy[Codec]:
     indices = [name for name in INDEX_CODINGS if name != "dense"]
     values = st.lists(st.sampled_from(list(VALUE_CODINGS)), min_size=9, max_size=9).map(tuple)
-    return st.builds(Codec, st.just("drawn"), st.sampled_from(["auto", *indices]), values)
+    return st.builds(
+        Codec, st.just("drawn"), st.sampled_from(["auto", *indices]), values, entropy=st.booleans()
+    )
 
 
 @st.composite

@@ -52,6 +52,15 @@ def block(dim: int, one_in: int, streams: int, seed: int) -> Block:
     return Block(indices, values(streams, indices.size, seed))
 
 
+def related(dim: int, one_in: int, seed: int) -> Block:
+    """Three streams whose signs and magnitudes go together and drift, as those of a real update do."""
+    indices = mask(dim, one_in, seed)
+    noise = values(3, indices.size, seed + 1)
+    drift = 2.0 ** (np.arange(indices.size) // 50 % 7).astype(np.float32)
+    first = noise[0] * drift
+    return Block(indices, np.stack([first, first / 8 + noise[1] / 4, first * first / 64]).astype(np.float32))
+
+
 def cases() -> dict[str, tuple[Update, Codec, ParamLayout | None]]:
     found = {}
     for name in INDEX_CODINGS:
@@ -90,6 +99,20 @@ def cases() -> dict[str, tuple[Update, Codec, ParamLayout | None]]:
             Update(LONG.dim, (clustered(LONG.dim, 9, first=2**21),)),
             Codec("x", "context"),
             LONG,
+        ),
+        "coded-streams": (
+            Update(3000, (related(3000, 5, 10), related(3000, 9, 12))),
+            Codec(
+                "x",
+                "rice",
+                ("linear4-coded", "log4", "log3-coded", "float16", "linear8-coded", "ternary-coded"),
+            ),
+            None,
+        ),
+        "two-coded-groups": (
+            Update(140_000, (block(140_000, 2, 1, 14),)),
+            Codec("x", "bitmap", ("sign-coded",)),
+            None,
         ),
         "two-rice-groups": (Update(140_000, (block(140_000, 2, 0, 6),)), Codec("x", "rice"), None),
     }

@@ -105,7 +105,16 @@ def decode(payload, dim, layout=None, max_streams=16):
         demand(coding in INDEX_CODINGS, "index-coding")
         demand(all(number in VALUE_CODINGS for number, _ in streams), "value-coding")
         positions = INDEX_CODINGS[coding](data.take(length), k, dim, layout)
-        blocks.append((positions, [VALUE_CODINGS[number](data.take(n), k) for number, n in streams]))
+        values, symbols = [], [[], []]  # of the streams so far; none for the two before the first
+        for number, n in streams:
+            each = VALUE_CODINGS[number]
+            if isinstance(each, Quantised):
+                decoded, of_stream = each.decode(data.take(n), k, symbols, number >= 16)
+            else:
+                decoded, of_stream = each(data.take(n), k), []
+            values.append(decoded)
+            symbols.append(of_stream)
+        blocks.append((positions, values))
     return round_, buffers, blocks
 
 
@@ -204,10 +213,10 @@ class Arithmetic:
             self.high = (self.high << 8 & 0xFFFFFFFF) | 255
         return int(bit)
 
-    def finish(self):
+    def finish(self, section):
         tail = next(t for t in range(5) if self.high >> (32 - 8 * t) << (32 - 8 * t) >= self.low)
-        demand(self.taken - 4 + tail == len(self.data), "index-length")
-        demand(self.code == self.high >> (32 - 8 * tail) << (32 - 8 * tail), "index-padding")
+        demand(self.taken - 4 + tail == len(self.data), f"{section}-length")
+        demand(self.code == self.high >> (32 - 8 * tail) << (32 - 8 * tail), f"{section}-padding")
 
 
 def context(section, k, dim, layout):
@@ -299,7 +308,7 @@ def context_segment(data, count, start, stop, tensors):
             run = 0 if bit else run + 1
             if bit:
                 kept.add(i)
-    coder.finish()
+    coder.finish("index")
     return kept
 
 
@@ -361,64 +370,199 @@ def rounded(x):
     return struct.unpack("<f", struct.pack("<f", x))[0]
 
 
-def scaled(width, value_of):
-    """Sections 5.2 and 5.4: blocks of 256 values with a bfloat16 scale."""
+class Quantised:
+    """Sections 5.2 to 5.6: scales, then codes side by side or coded symbols.
 
-    def decode_section(section, k):
-        blocks = (k + 255) // 256
-        demand(len(section) == 2 * blocks + (width * k + 7) // 8, "value-length")
-        scales = [binary32(b"\0\0" + section[2 * b : 2 * b + 2]) for b in range(blocks)]
+    A symbol is kept as (magnitude, sign, class).
+    """
+
+    signed_zero = True
+
+    def __init__(self, width, digits):
+        self.width, self.digits = width, digits
+
+    def head(self, k):
+        return 2 * ((k + 255) // 256)
+
+    def codes_length(self, k):
+        return (self.width * k + 7) // 8
+
+    def codes(self, data, k):
+        """The codes that stand side by side, as (magnitude, sign)."""
+        return [self.split(code) for code in codes_of(data, self.width, k)]
+
+    def decode(self, section, k, streams, is_coded):
+        head = section[: self.head(k)]
+        if is_coded:
+            demand(len(section) >= self.head(k) + 4 * max((k - 1) // 65536, 0), "value-length")
+            scales = self.scales(head, k)
+            pairs = self.coded(section[self.head(k) :], k, streams)
+        else:
+            demand(len(section) == self.head(k) + self.codes_length(k), "value-length")
+            scales = self.scales(head, k)
+            pairs = self.codes(section[self.head(k) :], k)
+        values = [self.value(scales, i, magnitude, sign) for i, (magnitude, sign) in enumerate(pairs)]
+        return values, [(m, s, m >> max(self.digits - 3, 0)) for m, s in pairs]
+
+    def scales(self, head, _k):
+        scales = [binary32(b"\0\0" + head[at : at + 2]) for at in range(0, len(head), 2)]
         for scale in scales:
             demand_scale(scale)
-        codes = codes_of(section[2 * blocks :], width, k)
-        return [value_of(scales[i // 256], code) for i, code in enumerate(codes)]
+        return scales
 
-    return decode_section
+    def coded(self, data, k, streams):
+        """Section 5.6."""
+        groups = (k + 65535) // 65536
+        demand(k or not data, "value-length")
+        at = 4 * max(groups - 1, 0)
+        lengths = [int.from_bytes(data[4 * g : 4 * g + 4], "little") for g in range(groups - 1)]
+        demand(at + sum(lengths) <= len(data), "value-length")
+        lengths.append(len(data) - at - sum(lengths))
+        pairs = []
+        for group in range(groups):
+            first, last = 65536 * group, min(65536 * group + 65536, k)
+            pairs += self.coded_group(data[at : at + lengths[group]], first, last, streams)
+            at += lengths[group]
+        return pairs
+
+    def coded_group(self, data, first, last, streams):
+        coder, pairs, mean, before = Arithmetic(data), [], 0, 0
+        rates, weights = {}, [[196608] * 5 for _ in range(2**self.digits)]
+
+        def decide(kind, node, lines):
+            keys = [(kind, line, node, place) for line, place in enumerate(lines)]
+            states = [rates.setdefault(key, [1 << 21, 0]) for key in keys]
+            x = [STRETCH[max(state[0] >> 6, 1)] for state in states]
+            w = weights[node]
+            mixed = sum(wj * xj for wj, xj in zip(w, x, strict=True)) >> 20
+            p = SQUASH[min(max(mixed, -2816), 2816) + 2816]
+            bit = coder.bit(p)
+            for j in range(5):
+                w[j] += (((bit << 16) - p) * x[j] + 512) >> 10
+            for state in states:
+                state[0] += ((bit << 22) - state[0]) * step(state[1]) >> 16
+                state[1] = min(state[1] + 1, 30)
+            return bit
+
+        def class_of(magnitude):
+            return magnitude >> max(self.digits - 3, 0)
+
+        for place in range(first, last):
+            class1, class2, class3 = [class_of(m) for m, _ in pairs[:-4:-1]] + [0] * (3 - min(len(pairs), 3))
+            sign1, sign2 = [s for _, s in pairs[:-3:-1]] + [0] * (2 - min(len(pairs), 2))
+            _, sign_a, a = streams[-1][place] if streams[-1] else (0, 0, 0)
+            _, sign_b, b = streams[-2][place] if streams[-2] else (0, 0, 0)
+            both = 2 * sign_a + sign_b
+            node = 1
+            for _ in range(self.digits):
+                lines = [
+                    8 * class1 + class2,
+                    8 * a + b,
+                    8 * a + class1,
+                    8 * (class1 + class2 + class3) + b,
+                    8 * (mean >> 6) + a,
+                ]
+                node = 2 * node + decide("digit", node, lines)
+            magnitude, sign = node - 2**self.digits, 0
+            if magnitude or self.signed_zero:
+                lines = [
+                    2 * sign1 + sign2,
+                    both,
+                    64 * both + 8 * class_of(magnitude) + a,
+                    8 * both + 2 * before + sign1,
+                    64 * both + 8 * a + b,
+                ]
+                sign = decide("sign", 0, lines)
+            pairs.append((magnitude, sign))
+            mean += ((class_of(magnitude) << 8) - mean) >> 3
+            before = both
+        coder.finish("value")
+        return pairs
 
 
-def linear(width):
+class Linear(Quantised):
     """Section 5.2."""
-    top = 2 ** (width - 1) - 1
 
-    def value_of(scale, code):
-        demand(code != top + 1, "value-code")
-        return rounded(scale * (code if code <= top else code - 2 * top - 2) / top)
+    signed_zero = False
 
-    return scaled(width, value_of)
+    def __init__(self, width):
+        super().__init__(width, width - 1)
+        self.top = 2 ** (width - 1) - 1
+
+    def split(self, code):
+        demand(code != self.top + 1, "value-code")
+        q = code if code <= self.top else code - 2 * self.top - 2
+        return abs(q), int(q < 0)
+
+    def value(self, scales, i, magnitude, sign):
+        return rounded(scales[i // 256] * (-magnitude if sign else magnitude) / self.top)
 
 
-def logarithmic(width):
+class Sign(Quantised):
+    """Section 5.4."""
+
+    def __init__(self):
+        super().__init__(1, 0)
+
+    def split(self, code):
+        return 0, code
+
+    def value(self, scales, i, _magnitude, sign):
+        return -scales[i // 256] if sign else scales[i // 256]
+
+
+class Logarithmic(Quantised):
     """Section 5.3."""
 
-    def decode_section(section, k):
-        demand(len(section) == (6 + (width * k + 7) // 8 if k else 0), "value-length")
-        if k == 0:
-            return []
-        greatest, step = binary32(section[:4]), int.from_bytes(section[4:6], "little")
-        demand_scale(greatest)
-        values = []
-        for code in codes_of(section[6:], width, k):
-            octaves, part = divmod(code // 2 * step, 64)
-            with decimal.localcontext(prec=40):
-                fraction = float(decimal.Decimal(2) ** (decimal.Decimal(-part) / 64))
-            magnitude = rounded(math.ldexp(greatest * fraction, -octaves))
-            values.append(-magnitude if code % 2 else magnitude)
-        return values
+    def __init__(self, width):
+        super().__init__(width, width - 1)
 
-    return decode_section
+    def head(self, k):
+        return 6 if k else 0
+
+    def split(self, code):
+        return code // 2, code % 2
+
+    def scales(self, head, k):
+        if k:
+            demand_scale(binary32(head[:4]))
+        return head
+
+    def value(self, head, _i, magnitude, sign):
+        octaves, part = divmod(magnitude * int.from_bytes(head[4:], "little"), 64)
+        with decimal.localcontext(prec=40):
+            fraction = float(decimal.Decimal(2) ** (decimal.Decimal(-part) / 64))
+        value = rounded(math.ldexp(binary32(head[:4]) * fraction, -octaves))
+        return -value if sign else value
 
 
-def ternary(section, k):
+class Ternary(Quantised):
     """Section 5.5."""
-    demand(len(section) == (4 + (k + 4) // 5 if k else 0), "value-length")
-    if k == 0:
-        return []
-    scale = binary32(section[:4])
-    demand_scale(scale)
-    demand(max(section[4:]) < 243, "value-code")
-    digits = [byte // 3**j % 3 for byte in section[4:] for j in range(5)]
-    demand(not any(digits[k:]), "value-padding")
-    return [(0.0, scale, -scale)[digit] for digit in digits[:k]]
+
+    signed_zero = False
+
+    def __init__(self):
+        super().__init__(0, 1)
+
+    def head(self, k):
+        return 4 if k else 0
+
+    def codes_length(self, k):
+        return (k + 4) // 5
+
+    def scales(self, head, k):
+        if k:
+            demand_scale(binary32(head))
+        return head
+
+    def codes(self, data, k):
+        demand(max(data, default=0) < 243, "value-code")
+        digits = [byte // 3**j % 3 for byte in data for j in range(5)]
+        demand(not any(digits[k:]), "value-padding")
+        return [(int(digit > 0), int(digit == 2)) for digit in digits[:k]]
+
+    def value(self, head, _i, magnitude, sign):
+        return (-binary32(head) if sign else binary32(head)) if magnitude else 0.0
 
 
 INDEX_CODINGS = {
@@ -435,13 +579,17 @@ VALUE_CODINGS = {
     0: fixed_width(4, binary32),
     1: fixed_width(2, lambda data: binary32(b"\0\0" + data)),
     2: fixed_width(2, lambda data: struct.unpack("<e", data)[0]),
-    3: linear(8),
-    4: linear(4),
-    5: linear(2),
-    6: logarithmic(8),
-    7: logarithmic(4),
-    8: logarithmic(3),
-    9: logarithmic(2),
-    10: scaled(1, lambda scale, code: -scale if code else scale),
-    11: ternary,
 }
+QUANTISED = [
+    Linear(8),
+    Linear(4),
+    Linear(2),
+    Logarithmic(8),
+    Logarithmic(4),
+    Logarithmic(3),
+    Logarithmic(2),
+    Sign(),
+    Ternary(),
+]
+VALUE_CODINGS |= {number + 3: each for number, each in enumerate(QUANTISED)}
+VALUE_CODINGS |= {number + 19: each for number, each in enumerate(QUANTISED)}

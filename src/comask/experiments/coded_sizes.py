@@ -1,6 +1,6 @@
 """Bytes of an upload in any codec, without making one: what `comask.theory.upload_bytes` says of `auto`, for every coding.
 
-Exact for values and headers; positions are those of a mask without structure, in expectation.
+Exact for headers and for values at their full width, which the entropy coding of values can only shorten; positions are those of a mask without structure, in expectation.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from comask.theory import MESSAGES, Message, kept_positions, mask_bytes, mask_fl
 from comask.theory.sizes import SizeOf
 from comask.wire import CODECS, INDEX_CODINGS, VALUE_CODINGS, Codec
 from comask.wire.codec import AUTO
+from comask.wire.context import ALWAYS_TRIED_DIM
 from comask.wire.header import FINGERPRINT_BYTES
 from comask.wire.indices import GROUP
 
@@ -58,7 +59,12 @@ def index_coding(codec: Codec, dim: int, num_kept: int) -> str:
     """Return the index coding that `codec` uses for a mask without structure: for `auto`, the smallest of those it tries."""
     if codec.indices != AUTO:
         return codec.indices
-    tried = [name for name, coding in INDEX_CODINGS.items() if dim <= coding.max_auto_dim]
+    # Large masks without structure do not pass the trial of `context`.
+    tried = [
+        name
+        for name, coding in INDEX_CODINGS.items()
+        if dim <= coding.max_auto_dim and (name != "context" or dim <= ALWAYS_TRIED_DIM)
+    ]
     return min(tried, key=lambda name: _INDEX_BYTES[name](dim, num_kept))
 
 
@@ -83,7 +89,7 @@ def size_in(codec: Codec, *, num_buffers: int = 0) -> SizeOf:
 
 
 def predicted_bytes(algorithm: str, codec: str, dim: int, density: float, *, num_buffers: int = 0) -> float:
-    """Return the expected length of one payload: within 2 % of the codec's for masks without structure.
+    """Return the expected length of one payload: within 2 % of the codec's for masks without structure, values not entropy coded.
 
     Args:
         algorithm: One of `comask.theory.MESSAGES`.

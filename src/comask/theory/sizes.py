@@ -90,7 +90,7 @@ def upload_bytes(message: Message, dim: int, num_kept: int, *, num_buffers: int 
 
     Returns:
         Bytes, within 2 % of the codec's on uniform masks from about 100 kept positions on (`compact` and `extreme`, whose
-        values are short: from about 1000 on).
+        values are short: from about 1000 on), with every value at its full width.
     """
     if not 1 <= num_kept <= dim:
         raise ConfigError(f"num_kept must be in 1..{dim}, got {num_kept}.")

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from comask.errors import PayloadError
-from comask.wire.coding import IndexCoding, Indices, Known, Rounding, ValueCoding, Values, check_length
+from comask.wire.coding import (
+    Beside,
+    IndexCoding,
+    Indices,
+    Known,
+    Rounding,
+    ValueCoding,
+    Values,
+    check_length,
+)
 from comask.wire.update import ParamLayout
 
 
@@ -20,7 +29,7 @@ def check_coding(coding: IndexCoding | ValueCoding) -> None:
     An index coding must return the very positions, announce its size exactly and write the same bytes each time; a section
     that is cut short or continued must be refused or be the section of other positions. A value coding must
     write the same bytes each time, keep a stream of zeros, turn finite values into finite values, keep the promises of its
-    modes of rounding, and refuse sections of another length.
+    modes of rounding, and refuse sections of another length, or find other values in them if it is an adaptive one.
 
     Raises:
         AssertionError: If the coding breaks one of these laws; the message says which, on what.
@@ -81,18 +90,19 @@ def _refuses_or_is_valid(coding: IndexCoding, section: bytes, indices: Indices, 
     return bool((np.diff(decoded.astype(np.int64)) > 0).all() and decoded[-1] < known.dim)
 
 
-def _refuses(coding: ValueCoding, section: bytes, k: int) -> bool:
+def _refuses_or_differs(coding: ValueCoding, section: bytes, values: Values) -> bool:
     try:
-        _decode_values(coding, section, k)
+        decoded = _decode_values(coding, section, values.size)
     except PayloadError:
         return True
-    return False
+    # Other symbols in a scale of zero are the same values.
+    return coding.uses_beside and not (values.any() and np.array_equal(decoded, values))
 
 
 def _decode_values(coding: ValueCoding, section: bytes, k: int) -> Values:
     check_length(coding, "value", len(section), k)
     out = np.full(k, np.nan, np.float32)
-    coding.decode(memoryview(section), out)
+    coding.decode(memoryview(section), out, Beside())
     return out
 
 
@@ -108,8 +118,8 @@ def _streams() -> Iterator[tuple[str, Values]]:
 def _check_stream(coding: ValueCoding, name: str, values: Values) -> None:
     for mode in coding.modes:
         what = f"{name}, k = {values.size}, rounding {mode}"
-        section = coding.encode(values, Rounding(0, mode, 17))
-        assert coding.encode(values, Rounding(0, mode, 17)) == section, (
+        section = coding.encode(values, Rounding(0, mode, 17), Beside())
+        assert coding.encode(values, Rounding(0, mode, 17), Beside()) == section, (
             f"{what}: the same values gave other bytes"
         )
         decoded = _decode_values(coding, section, values.size)
@@ -119,9 +129,7 @@ def _check_stream(coding: ValueCoding, name: str, values: Values) -> None:
             assert not (decoded * values < 0).any(), f"{what}: a sign changed"
         if mode == "safe":
             assert (decoded >= values)[values < 0].all(), f"{what}: a negative value became more negative"
-        assert _refuses(coding, section + b"\x00", values.size), (
-            f"{what}: a section with a byte too many was accepted"
-        )
-        assert not section or _refuses(coding, section[:-1], values.size), (
-            f"{what}: a byte too few was accepted"
-        )
+        for other in [section + b"\x00"] + ([section[:-1]] if section else []):
+            assert _refuses_or_differs(coding, other, decoded), (
+                f"{what}: {len(other)} bytes in place of {len(section)} gave the same values"
+            )

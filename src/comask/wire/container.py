@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from comask.errors import ConfigError, PayloadError, UnknownNameError
 from comask.kernels import bits
 from comask.wire.codec import AUTO, Codec, get_codec
-from comask.wire.coding import Known, Prepared, Rounding, check_length
+from comask.wire.coding import Beside, Known, Prepared, Rounding, check_length
 from comask.wire.header import VARINT_LIMIT, BlockHeader, Header, read_header, seal, write_header
 from comask.wire.indices import INDEX_CODINGS
 from comask.wire.update import Block, ParamLayout, Update
@@ -65,13 +65,8 @@ def encode(
     for block in update.blocks:
         coding, prepared = _prepare_indices(block, known, codec)
         streams = range(first_stream, first_stream + block.num_streams)
-        codings = [_look_up(VALUE_CODINGS, codec.value_coding(stream), "value coding") for stream in streams]
-        roundings = [_rounding(codec, stream, seed) for stream in streams]
-        values = [
-            each.encode(np.ascontiguousarray(row), rounding)
-            for each, row, rounding in zip(codings, block.values, roundings, strict=True)
-        ]
-        numbers, lengths = tuple(each.number for each in codings), tuple(map(len, values))
+        numbers, values = _encode_values(block, codec, [_rounding(codec, stream, seed) for stream in streams])
+        lengths = tuple(map(len, values))
         headers.append(BlockHeader(coding, block.num_kept, prepared.size, numbers, lengths))
         sections += [prepared.write(), *values]
         first_stream = streams.stop
@@ -220,8 +215,9 @@ def _by_number(table: Mapping[str, _AnyCoding], number: int, rule: str) -> tuple
 
 def _rounding(codec: Codec, stream: int, seed: int | None) -> Rounding:
     mode, coding = codec.rounding_mode(stream), codec.value_coding(stream)
-    if mode not in VALUE_CODINGS[coding].modes:
-        modes = ", ".join(VALUE_CODINGS[coding].modes)
+    allowed = _look_up(VALUE_CODINGS, coding, "value coding").modes
+    if mode not in allowed:
+        modes = ", ".join(allowed)
         raise ConfigError(f"Value coding {coding!r} cannot round {mode!r}; it has: {modes}.")
     if mode != "stochastic":
         return Rounding(stream, mode)
@@ -241,7 +237,11 @@ def _prepare_indices(block: Block, known: Known, codec: Codec) -> tuple[int, Pre
             f"indices[{place}] is {indices[place]}; indices must be strictly increasing and below {known.dim}."
         )
     if codec.indices == AUTO:
-        codings = [coding for coding in INDEX_CODINGS.values() if known.dim <= coding.max_auto_dim]
+        codings = [
+            coding
+            for coding in INDEX_CODINGS.values()
+            if known.dim <= coding.max_auto_dim and coding.promising(indices, known)
+        ]
     else:
         codings = [_look_up(INDEX_CODINGS, codec.indices, "index coding")]
     choices = [
@@ -254,6 +254,29 @@ def _prepare_indices(block: Block, known: Known, codec: Codec) -> tuple[int, Pre
             f"Index coding {codec.indices!r} cannot express {indices.size} positions of {known.dim}."
         )
     return min(choices, key=lambda choice: (choice[1].size, choice[0]))
+
+
+def _encode_values(
+    block: Block, codec: Codec, roundings: list[Rounding]
+) -> tuple[tuple[int, ...], list[bytes]]:
+    """Return the numbers of the value codings to use, and the sections."""
+    named = [VALUE_CODINGS[codec.value_coding(rounding.stream)] for rounding in roundings]
+    beside = Beside(wanted=codec.entropy or any(coding.uses_beside for coding in named))
+    numbers, sections = [], []
+    for coding, row, rounding in zip(named, block.values, roundings, strict=True):
+        values = np.ascontiguousarray(row)
+        chosen, section = coding, None
+        if codec.entropy and coding.entropy_coded is not None:
+            modelled = VALUE_CODINGS[coding.entropy_coded]
+            section = modelled.encode(values, rounding, beside)
+            if len(section) < coding.bounds(values.size)[0]:
+                chosen = modelled
+            else:
+                section = None
+                beside.withdraw()
+        numbers.append(chosen.number)
+        sections.append(coding.encode(values, rounding, beside) if section is None else section)
+    return tuple(numbers), sections
 
 
 def _check_receiver(header: Header, dim: int, layout: ParamLayout | None, max_streams: int) -> None:
@@ -286,7 +309,8 @@ def _decode_block(header: BlockHeader, sections: memoryview, known: Known) -> Bl
     indices = coding.decode(sections[: header.index_bytes], header.num_kept, known)
     values: NDArray[np.float32] = np.empty((len(codings), header.num_kept), np.float32)
     at = header.index_bytes
+    beside = Beside(wanted=any(each.uses_beside for _, each in codings))
     for row, (_, each), length in zip(values, codings, header.value_bytes, strict=True):
-        each.decode(sections[at : at + length], row)
+        each.decode(sections[at : at + length], row, beside)
         at += length
     return Block(indices, values)

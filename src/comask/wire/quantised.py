@@ -1,11 +1,14 @@
-"""Value codings of a few bits: block-scaled linear, logarithmic, sign and ternary. `docs/format/v1.md`, section 5.2 on."""
+"""Values in a few bits: block-scaled linear, logarithmic, sign and ternary. `docs/format/v1.md`, section 5.2 on."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from functools import cache, partial
+from functools import cache, cached_property
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from comask.errors import ConfigError, NonFiniteError, PayloadError
 from comask.kernels import quantise
 from comask.kernels.rows import first_non_finite
-from comask.wire.coding import Rounding, ValueCoding, Values
+from comask.wire.coding import Rounding, Values
 from comask.wire.logscale import fit_levels
 
 _MODES = {"nearest": quantise.NEAREST, "stochastic": quantise.STOCHASTIC, "safe": quantise.SAFE}
@@ -22,13 +25,63 @@ OCTAVE = 64
 """Steps of a logarithmic scale in a factor of two."""
 
 _LOG_HEADER = 6
+_POWERS = np.array([1, 3, 9, 27, 81], np.uint8)
+
+Codes = NDArray[np.uint8]
+Scales = NDArray[Any]
 
 
-def linear(number: int, width: int) -> ValueCoding:
-    """Return the block-scaled linear coding of `width` bits a value."""
+@dataclass(frozen=True, eq=False)
+class Quantiser:
+    """From values to codes of a few bits and back.
+
+    Attributes:
+        digits: Binary digits of a code's magnitude.
+        signed_zero: Whether the magnitude zero has a sign.
+        head_bytes: From `k` to the bytes in front of the codes: the scales.
+        packed_bytes: From `k` to the bytes of the codes side by side.
+        quantise: From one stream's values to the head, and the codes as numbers.
+        read_head: From the head and `k` to the scales, checked.
+        restore: From the scales and the codes into an array of shape `(k,)`.
+        pack: From codes to bytes.
+        unpack: From bytes, as many as needed, and `k` to codes.
+        modes: The modes of rounding.
+        symbol_of: Shape `(256,)`, by code: twice the magnitude, plus one if negative.
+    """
+
+    digits: int
+    signed_zero: bool
+    head_bytes: Callable[[int], int]
+    packed_bytes: Callable[[int], int]
+    quantise: Callable[[Values, Rounding], tuple[bytes, Codes]]
+    read_head: Callable[[memoryview, int], Scales]
+    restore: Callable[[Scales, Codes, Values], None]
+    pack: Callable[[Codes], bytes]
+    unpack: Callable[[memoryview, int], Codes]
+    symbol_of: NDArray[np.uint8]
+    modes: tuple[str, ...] = _ALL_MODES
+
+    @cached_property
+    def code_of(self) -> NDArray[np.uint8]:
+        """Shape `(256,)`: the code of each symbol; zero where there is none."""
+        codes = np.zeros(256, np.uint8)
+        codes[self.symbol_of[::-1]] = np.arange(
+            255, -1, -1, dtype=np.uint8
+        )  # the lowest code of a symbol is its own
+        return codes
+
+    @cached_property
+    def hint_of(self) -> NDArray[np.uint8]:
+        """Shape `(256,)`, by code: the highest three binary digits of the magnitude, plus eight if negative."""
+        magnitude = self.symbol_of.astype(np.int64) >> 1
+        return (magnitude >> max(self.digits - 3, 0) & 7 | (self.symbol_of & 1) << 3).astype(np.uint8)
+
+
+def _linear(width: int) -> Quantiser:
+    """Return the block-scaled linear quantiser of `width` bits a value."""
     top = 2 ** (width - 1) - 1
 
-    def encode(values: Values, rounding: Rounding) -> bytes:
+    def quantise_(values: Values, rounding: Rounding) -> tuple[bytes, Codes]:
         _refuse_non_finite(values, rounding)
         exact = np.empty(-(-values.size // quantise.BLOCK), np.float64)
         # Eight bits have no use for clipping, and stochastic rounding is unbiased only without it.
@@ -36,74 +89,91 @@ def linear(number: int, width: int) -> ValueCoding:
         scales, head = _stored_scales(exact, rounding)
         codes = np.empty(values.size, np.uint8)
         quantise.linear_codes(values, scales, top, _MODES[rounding.mode], np.uint64(rounding.seed), codes)
-        return head + _packed(codes, width)
+        return head, codes
 
-    def decode(section: memoryview, out: Values) -> None:
-        scales = _read_scales(section, out.size)
-        codes = _unpacked(section[2 * scales.size :], width, out.size)
+    def restore(scales: Scales, codes: Codes, out: Values) -> None:
         if not quantise.linear_values(codes, scales, top, out):
             raise PayloadError(
                 "value-code", f"A linear code of {width} bits is {-top - 1}, which stands for nothing."
             )
 
-    return ValueCoding(number, _exactly(partial(_block_length, width)), encode, decode, _ALL_MODES)
+    code = np.arange(256) % 2**width
+    signed = np.where(code > top, code - 2**width, code)
+    symbols = (2 * np.abs(signed) + (signed < 0)).astype(np.uint8)
+    return _packable(width, _scale_bytes, quantise_, restore, symbols=symbols, read_head=_read_scales)
 
 
-def logarithmic(number: int, width: int) -> ValueCoding:
-    """Return the coding of a sign and a magnitude among `2**(width - 1)` levels in geometric progression."""
+def _logarithmic(width: int) -> Quantiser:
+    """Return the quantiser to a sign and a magnitude among `2**(width - 1)` levels in geometric progression."""
     count = 2 ** (width - 1)
 
-    def length(k: int) -> int:
-        return _LOG_HEADER + (k * width + 7) // 8 if k else 0
-
-    def encode(values: Values, rounding: Rounding) -> bytes:
+    def quantise_(values: Values, rounding: Rounding) -> tuple[bytes, Codes]:
         _refuse_non_finite(values, rounding)
+        codes = np.empty(values.size, np.uint8)
         if values.size == 0:
-            return b""
+            return b"", codes
         # Stochastic rounding is unbiased only if nothing is clipped.
         greatest, step = fit_levels(np.abs(values), count, clip=rounding.mode != "stochastic")
-        codes = np.empty(values.size, np.uint8)
         mode, seed = _MODES[rounding.mode], np.uint64(rounding.seed)
         quantise.level_codes(values, levels(greatest, step, count), mode, seed, codes)
-        return _float32_bytes(greatest) + step.to_bytes(2, "little") + _packed(codes, width)
+        return _float32_bytes(greatest) + step.to_bytes(2, "little"), codes
 
-    def decode(section: memoryview, out: Values) -> None:
-        if out.size == 0:
-            return
-        greatest = _read_scale(section)
-        magnitudes = levels(greatest, int.from_bytes(section[4:6], "little"), count).astype(np.float32)
-        signed = np.column_stack([magnitudes, -magnitudes]).ravel()  # by code: 2 m is +, 2 m + 1 is -
-        out[:] = signed[_unpacked(section[_LOG_HEADER:], width, out.size)]
+    def read_head(head: memoryview, k: int) -> Scales:
+        if k == 0:
+            return np.empty(0, np.float32)
+        greatest = _read_scale(head)
+        magnitudes = levels(greatest, int.from_bytes(head[4:6], "little"), count).astype(np.float32)
+        return np.column_stack([magnitudes, -magnitudes]).ravel()  # by code: 2 m is +, 2 m + 1 is -
 
-    return ValueCoding(number, _exactly(length), encode, decode, _ALL_MODES)
+    def restore(scales: Scales, codes: Codes, out: Values) -> None:
+        np.take(scales, codes, out=out)
+
+    symbols = np.arange(256, dtype=np.uint8)
+    return _packable(
+        width,
+        lambda k: _LOG_HEADER if k else 0,
+        quantise_,
+        restore,
+        symbols=symbols,
+        read_head=read_head,
+        signed_zero=True,
+    )
 
 
-def sign(number: int) -> ValueCoding:
-    """Return the coding of signs alone, with the mean magnitude of each block."""
+def _sign() -> Quantiser:
+    """Return the quantiser to signs alone, with the mean magnitude of each block."""
 
-    def encode(values: Values, rounding: Rounding) -> bytes:
+    def quantise_(values: Values, rounding: Rounding) -> tuple[bytes, Codes]:
         _refuse_non_finite(values, rounding)
         means = np.empty(-(-values.size // quantise.BLOCK), np.float64)
         quantise.block_means(values, means)
         _, head = _stored_scales(means, rounding)
-        return head + _packed((values < 0).astype(np.uint8), 1)
+        return head, (values < 0).astype(np.uint8)
 
-    def decode(section: memoryview, out: Values) -> None:
-        scales = _read_scales(section, out.size)
-        codes = _unpacked(section[2 * scales.size :], 1, out.size)
+    def restore(scales: Scales, codes: Codes, out: Values) -> None:
         each = np.repeat(scales.astype(np.float32), quantise.BLOCK)[: out.size]
         out[:] = np.where(codes == 1, -each, each)
 
-    return ValueCoding(number, _exactly(partial(_block_length, 1)), encode, decode)
+    symbols = np.arange(256, dtype=np.uint8)
+    return _packable(
+        1,
+        _scale_bytes,
+        quantise_,
+        restore,
+        symbols=symbols,
+        read_head=_read_scales,
+        signed_zero=True,
+        modes=("nearest",),
+    )
 
 
-def ternary(number: int) -> ValueCoding:
-    """Return the coding of -1, 0 and 1 times one scale, five digits a byte."""
+def _ternary() -> Quantiser:
+    """Return the quantiser to -1, 0 and 1 times one scale; five digits are packed to a byte."""
 
-    def encode(values: Values, rounding: Rounding) -> bytes:
+    def quantise_(values: Values, rounding: Rounding) -> tuple[bytes, Codes]:
         _refuse_non_finite(values, rounding)
         if values.size == 0:
-            return b""
+            return b"", np.empty(0, np.uint8)
         magnitudes = np.abs(values).astype(np.float64)
         # Two rounds of Lloyd's algorithm: the scale is the mean of what is nearer to it than to zero.
         scale = magnitudes.mean()
@@ -111,28 +181,89 @@ def ternary(number: int) -> ValueCoding:
             above = magnitudes > scale / 2
             scale = magnitudes[above].mean() if above.any() else 0.0
         scale = np.float32(scale)
-        digits = np.zeros(-(-values.size // 5) * 5, np.uint8)
-        digits[: values.size] = np.where(magnitudes > np.float64(scale) / 2, np.where(values < 0, 2, 1), 0)
-        return _float32_bytes(scale) + bytes(digits.reshape(-1, 5) @ _POWERS)
+        digits = np.where(magnitudes > np.float64(scale) / 2, np.where(values < 0, 2, 1), 0)
+        return _float32_bytes(scale), digits.astype(np.uint8)
 
-    def decode(section: memoryview, out: Values) -> None:
-        if out.size == 0:
-            return
-        scale = _read_scale(section)
-        packed = np.frombuffer(section[4:], np.uint8)
-        if packed.max() >= 3**5:
+    def read_head(head: memoryview, k: int) -> Scales:
+        scale = _read_scale(head) if k else np.float32(0)
+        return np.array([0, scale, -scale], np.float32)
+
+    def restore(scales: Scales, codes: Codes, out: Values) -> None:
+        np.take(scales, codes, out=out)
+
+    def pack(codes: Codes) -> bytes:
+        digits = np.zeros(-(-codes.size // 5) * 5, np.uint8)
+        digits[: codes.size] = codes
+        return bytes(digits.reshape(-1, 5) @ _POWERS)
+
+    def unpack(data: memoryview, k: int) -> Codes:
+        packed = np.frombuffer(data, np.uint8)
+        if k and packed.max() >= 3**5:
             raise PayloadError(
                 "value-code", f"A byte of five ternary digits is {packed.max()}, it must be below {3**5}."
             )
         digits = (packed[:, None] // _POWERS % 3).ravel()
-        if digits[out.size :].any():
+        if digits[k:].any():
             raise PayloadError("value-padding", "Ternary digits are set after the last value.")
-        out[:] = np.array([0, scale, -scale], np.float32)[digits[: out.size]]
+        return digits[:k]
 
-    return ValueCoding(number, _exactly(lambda k: 4 + (k + 4) // 5 if k else 0), encode, decode)
+    symbols = np.zeros(256, np.uint8)
+    symbols[1:3] = 2, 3
+    return Quantiser(
+        digits=1,
+        signed_zero=False,
+        head_bytes=lambda k: 4 if k else 0,
+        packed_bytes=lambda k: -(-k // 5),
+        quantise=quantise_,
+        read_head=read_head,
+        restore=restore,
+        pack=pack,
+        unpack=unpack,
+        symbol_of=symbols,
+        modes=("nearest",),
+    )
 
 
-_POWERS = np.array([1, 3, 9, 27, 81], np.uint8)
+def _packable(
+    width: int,
+    head_bytes: Callable[[int], int],
+    quantise_: Callable[[Values, Rounding], tuple[bytes, Codes]],
+    restore: Callable[[Scales, Codes, Values], None],
+    *,
+    read_head: Callable[[memoryview, int], Scales],
+    symbols: NDArray[np.uint8],
+    signed_zero: bool = False,
+    modes: tuple[str, ...] = _ALL_MODES,
+) -> Quantiser:
+    """Return a quantiser whose codes are packed in `width` bits each."""
+
+    def pack(codes: Codes) -> bytes:
+        out = np.empty((codes.size * width + 7) // 8, np.uint8)
+        quantise.pack(codes, width, out)
+        return out.tobytes()
+
+    def unpack(data: memoryview, k: int) -> Codes:
+        codes = np.empty(k, np.uint8)
+        if not quantise.unpack(np.frombuffer(data, np.uint8), width, codes):
+            raise PayloadError("value-padding", f"Bits are set after the last code of {width} bits.")
+        return codes
+
+    def packed_bytes(k: int) -> int:
+        return (k * width + 7) // 8
+
+    return Quantiser(
+        width - 1,
+        signed_zero,
+        head_bytes,
+        packed_bytes,
+        quantise_,
+        read_head,
+        restore,
+        pack,
+        unpack,
+        symbols,
+        modes,
+    )
 
 
 def levels(greatest: np.float32, step: int, count: int) -> NDArray[np.float64]:
@@ -148,12 +279,8 @@ def _fractions() -> NDArray[np.float64]:
         return np.array([float(Decimal(2) ** (Decimal(-f) / OCTAVE)) for f in range(OCTAVE)])
 
 
-def _block_length(width: int, k: int) -> int:
-    return 2 * (-(-k // quantise.BLOCK)) + (k * width + 7) // 8
-
-
-def _exactly(length: Callable[[int], int]) -> Callable[[int], tuple[int, int]]:
-    return lambda k: (length(k), length(k))
+def _scale_bytes(k: int) -> int:
+    return 2 * (-(-k // quantise.BLOCK))
 
 
 def _stored_scales(scales: NDArray[np.float64], rounding: Rounding) -> tuple[NDArray[np.float64], bytes]:
@@ -200,14 +327,17 @@ def _float32_bytes(number: np.float32) -> bytes:
     return struct.pack("<f", number)
 
 
-def _packed(codes: NDArray[np.uint8], width: int) -> bytes:
-    out = np.empty((codes.size * width + 7) // 8, np.uint8)
-    quantise.pack(codes, width, out)
-    return out.tobytes()
-
-
-def _unpacked(data: memoryview, width: int, k: int) -> NDArray[np.uint8]:
-    codes = np.empty(k, np.uint8)
-    if not quantise.unpack(np.frombuffer(data, np.uint8), width, codes):
-        raise PayloadError("value-padding", f"Bits are set after the last code of {width} bits.")
-    return codes
+QUANTISERS: Mapping[str, Quantiser] = MappingProxyType(
+    {
+        "linear8": _linear(8),
+        "linear4": _linear(4),
+        "linear2": _linear(2),
+        "log8": _logarithmic(8),
+        "log4": _logarithmic(4),
+        "log3": _logarithmic(3),
+        "log2": _logarithmic(2),
+        "sign": _sign(),
+        "ternary": _ternary(),
+    }
+)
+"""The quantisers, by the name of the coding that packs their codes, in the order of its number."""

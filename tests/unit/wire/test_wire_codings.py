@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 
 from comask.errors import ConfigError, PayloadError
-from comask.wire import INDEX_CODINGS, VALUE_CODINGS, Block, Codec, Update, decode, encode, inspect
+from comask.wire import (
+    INDEX_CODINGS,
+    VALUE_CODINGS,
+    Block,
+    Codec,
+    ParamLayout,
+    Update,
+    decode,
+    encode,
+    inspect,
+)
 from comask.wire.check import check_coding
-from comask.wire.coding import Known
+from comask.wire.coding import Beside, Known
 
 RNG = np.random.default_rng(11)
 
@@ -106,7 +116,7 @@ def test_float16_holds_its_largest_number() -> None:
 )
 def test_a_signalling_nan_is_decoded_without_a_warning(coding: str, value: bytes) -> None:
     out = np.zeros(1, np.float32)
-    VALUE_CODINGS[coding].decode(memoryview(value), out)
+    VALUE_CODINGS[coding].decode(memoryview(value), out, Beside())
     assert np.isnan(out[0])
 
 
@@ -120,5 +130,24 @@ def test_a_scale_that_is_none_is_refused_without_a_warning(coding: str, scale: b
     }
     with pytest.raises(PayloadError, match=r"\[value-scale\]"):
         VALUE_CODINGS[coding].decode(
-            memoryview(section.get(coding, b"\x01\x00" + scale + b"\x00")), np.zeros(1, np.float32)
+            memoryview(section.get(coding, b"\x01\x00" + scale + b"\x00")), np.zeros(1, np.float32), Beside()
         )
+
+
+@pytest.mark.parametrize(("density", "chosen"), [(0.05, "rice"), (0.001, "rice"), (0.4, "bitmap")])
+def test_auto_does_not_model_large_masks_without_structure(density: float, chosen: str) -> None:
+    dim = 1_200_000
+    indices = np.flatnonzero(np.random.default_rng(3).random(dim) < density).astype(np.uint32)
+    assert not INDEX_CODINGS["context"].promising(indices, Known(dim))
+    update = Update(dim, (Block(indices, np.zeros((0, indices.size), np.float32)),))
+    assert inspect(encode(update)).blocks[0].indices == chosen
+
+
+def test_auto_models_large_masks_with_structure() -> None:
+    rng = np.random.default_rng(4)
+    busy = rng.gamma(0.5, size=1200)[:, None] * rng.gamma(0.5, size=1000) * 0.2
+    indices = np.flatnonzero(rng.random((1200, 1000)) < busy).astype(np.uint32)
+    layout = ParamLayout(("weight",), ((1200, 1000),))
+    assert INDEX_CODINGS["context"].promising(indices, Known(layout.dim, layout))
+    update = Update(layout.dim, (Block(indices, np.zeros((0, indices.size), np.float32)),))
+    assert inspect(encode(update, layout=layout)).blocks[0].indices == "context"

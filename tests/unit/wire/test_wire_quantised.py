@@ -5,7 +5,7 @@ import pytest
 
 from comask.errors import ConfigError, NonFiniteError, UnknownNameError
 from comask.wire import VALUE_CODINGS, Block, Codec, Update, decode, encode
-from comask.wire.coding import Rounding
+from comask.wire.coding import Beside, Rounding
 from comask.wire.quantised import levels
 
 RNG = np.random.default_rng(21)
@@ -131,4 +131,4 @@ def test_linear_scales_are_local(name: str) -> None:
 
 def test_a_scale_too_large_for_bfloat16() -> None:
     with pytest.raises(ConfigError, match="Stream 5 holds .*, too large for a block's scale"):
-        VALUE_CODINGS["linear4"].encode(np.full(3, 3.4e38, np.float32), Rounding(5))
+        VALUE_CODINGS["linear4"].encode(np.full(3, 3.4e38, np.float32), Rounding(5), Beside())
