@@ -63,8 +63,8 @@ def residual(
     """
     received = update
     if not set(codec.values) <= _LOSSLESS:
-        # How positions are written changes no value; a bitmap is the quickest.
-        payload = encode(update, replace(codec, indices="bitmap"), seed=seed)
+        # How positions and codes are written changes no value; this is the quickest.
+        payload = encode(update, replace(codec, indices="bitmap", entropy=False), seed=seed)
         received = decode(payload, dim=update.dim)
     left = wanted[list(streams)]  # a copy: indexing with a list
     stream = 0

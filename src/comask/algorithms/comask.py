@@ -12,8 +12,9 @@ server   dX = mean of what arrives ; dW += e ; dV = max(dV, -V)
          send D to devices that hold the last model, the whole model to all others
 ```
 
-Only weights are fed back: a change of the weights is progress, a change of a moment is the way to what the last steps measured,
-relative to the same broadcast in every round, and adding it up would overshoot.
+Q rounds to few bits, and the codes are entropy-coded on the wire. Only weights are fed back: a change of the weights is progress, a
+change of a moment is the way to what the last steps measured, relative to the same broadcast in every round, and adding it up would
+overshoot.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def comask(
         buffers: What happens to batch-norm statistics.
     """
     codings = (values, moment_values, moment_values)
-    step = CompressStep(ChangedMask(downlink_density), coded("comask down", *codings, safe=SECOND_MOMENT))
+    up, down = (coded(name, *codings, safe=SECOND_MOMENT, entropy=True) for name in ("comask", "comask down"))
+    step = CompressStep(ChangedMask(downlink_density), down)
     client = DeltaClient(SharedMask(density), ("w",), buffers)
     return Algorithm(
         name="comask",
@@ -89,7 +91,7 @@ def comask(
         local=local,
         client=FollowingClient(client, num_streams=3),
         server=MarkingServer(SteppingServer(step, buffers, num_streams=3)),
-        uplink=coded("comask", *codings, safe=SECOND_MOMENT),
+        uplink=up,
         downlink=get_codec("exact"),
         paper_bits=CodedBits(codings, density),
         increment=Increments(step),

@@ -42,8 +42,8 @@ def is_whole(broadcast: Update) -> bool:
 
 def received(update: Update, codec: Codec) -> Update:
     """Return the update as its receiver decodes it."""
-    # How positions are written changes no value; a bitmap is the quickest.
-    return decode(encode(update, replace(codec, indices="bitmap")), dim=update.dim)
+    # How positions and codes are written changes no value; this is the quickest.
+    return decode(encode(update, replace(codec, indices="bitmap", entropy=False)), dim=update.dim)
 
 
 def dense(update: Update) -> NDArray[np.float32]:
