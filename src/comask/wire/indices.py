@@ -9,7 +9,7 @@ import numpy as np
 
 from comask.errors import PayloadError
 from comask.kernels import bits, golomb
-from comask.wire import context
+from comask.wire import context, shaped
 from comask.wire.coding import IndexCoding, Indices, Known, Prepared
 from comask.wire.lists import chunked, coordinates
 
@@ -128,6 +128,9 @@ INDEX_CODINGS: Mapping[str, IndexCoding] = MappingProxyType(
         "coo32": coordinates(5, 32),
         "coo64": coordinates(6, 64),
         "chunk12": chunked(7),
+        "shaped": IndexCoding(
+            8, shaped.prepare, shaped.decode, _MAX_CONTEXT_DIM, shaped.promising, scales_with_dim=True
+        ),
     }
 )
 """The index codings, by name, in the order of their numbers."""
