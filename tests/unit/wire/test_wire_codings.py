@@ -177,3 +177,14 @@ def test_many_short_tensors_take_no_longer_than_few() -> None:
     section = shapes + encode_on(grid, kept)
     decoded = INDEX_CODINGS["shaped"].decode(memoryview(section), 2, Known(420_000))
     assert decoded.tolist() == kept.tolist()
+
+
+def test_rice_groups_are_checked_where_they_end_up() -> None:
+    """Each group is decoded from its own start on: only behind the others can a position be out of range."""
+    dim = 200_000
+    indices = np.sort(np.random.default_rng(8).choice(dim - 1, 70_000, replace=False)).astype(np.uint32)
+    indices[-1] = dim - 1
+    section = memoryview(INDEX_CODINGS["rice"].prepare(indices, Known(dim)).write())
+    assert np.array_equal(INDEX_CODINGS["rice"].decode(section, indices.size, Known(dim)), indices)
+    with pytest.raises(PayloadError, match=r"Group 1 .* at or beyond the dimension\. \[index-range\]"):
+        INDEX_CODINGS["rice"].decode(section, indices.size, Known(dim - 1))
