@@ -153,7 +153,7 @@ class Grid:
 
     def __init__(self, sizes: Sequence[int], columns: Sequence[int], strides: Sequence[int]) -> None:
         self._offsets = (0, *itertools.accumulate(sizes))
-        self._columns, self._strides = columns, strides
+        self.columns, self.strides = columns, strides
         self.dim = self._offsets[-1]
 
     def bounds(self, segment: int) -> tuple[int, int]:
@@ -164,12 +164,12 @@ class Grid:
         """Return the parts of tensors in `start..stop`, as the kernel wants them."""
         pieces = []
         tensor = bisect.bisect_right(self._offsets, start) - 1
-        while tensor < len(self._columns) and self._offsets[tensor] < stop:
+        while tensor < len(self.columns) and self._offsets[tensor] < stop:
             first, last = max(start, self._offsets[tensor]), min(stop, self._offsets[tensor + 1])
             if first < last:
-                columns = self._columns[tensor]
+                columns = self.columns[tensor]
                 pieces.append(
-                    (last - first, columns, (first - self._offsets[tensor]) % columns, self._strides[tensor])
+                    (last - first, columns, (first - self._offsets[tensor]) % columns, self.strides[tensor])
                 )
             tensor += 1
         return np.array(pieces, np.int64)
