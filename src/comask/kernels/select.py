@@ -13,6 +13,7 @@ exactly; one pass writes the positions. Neither way depends on how ties happen t
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -85,8 +86,11 @@ def _sampled_select(x: NDArray[np.float32], k: int, mask: np.uint32, what: str) 
     low, high = sample[size - rank], sample[size - sure] if sure > 0 else np.float32(np.inf)
     parts = split(x.size)
     room = 2 * len(parts) * rank / size
-    places = [np.empty(min(hi - lo, int(room * (hi - lo))) + 2 * LANES, np.uint32) for lo, hi in parts]
-    scores = [np.empty(each.size, np.float32) for each in places]
+    sizes = [min(hi - lo, int(room * (hi - lo))) + 2 * LANES for lo, hi in parts]
+    all_places, all_scores = np.empty(sum(sizes), np.uint32), np.empty(sum(sizes), np.float32)
+    edges = np.cumsum([0, *sizes]).tolist()
+    places = [all_places[start:stop] for start, stop in pairwise(edges)]
+    scores = [all_scores[start:stop] for start, stop in pairwise(edges)]
     magnitude = np.int32(_MAGNITUDE_BITS) if mask == _MAGNITUDE_BITS else np.int32(-1)
     counts = run(
         _collect,
@@ -109,11 +113,11 @@ def _sampled_select(x: NDArray[np.float32], k: int, mask: np.uint32, what: str) 
     rest.partition(rest.size - wanted)
     threshold = rest[rest.size - wanted]
     ties = wanted - int((rest[rest.size - wanted :] > threshold).sum())
-    out = np.empty(k + LANES, np.uint32)
     n = 0
     for place, score in zip(places, scores, strict=True):
-        n, ties = _write_kept(score, place, threshold, ties, out, n)
-    return out[:k]
+        # In place, as what is written never overtakes what is read: fresh memory costs as much as the whole pass.
+        n, ties = _write_kept(score, place, threshold, ties, all_places, n)
+    return all_places[:k]
 
 
 def _first_nan(places: list[NDArray[np.uint32]], scores: list[NDArray[np.float32]]) -> int:
