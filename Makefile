@@ -52,6 +52,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/codec.py
 	$(BIN)/python benchmarks/codec.py --masks benchmarks/masks
 	$(BIN)/python benchmarks/presets.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/startup.py
 
 fuzz: $(STAMP)
 	$(BIN)/python fuzz/fuzz_decode.py --payloads 1000000

@@ -14,6 +14,7 @@ import io
 import sys
 import time
 import zlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def recorded(folder):
 
 def print_sizes(folder, peers):
     print("\nBytes over d*H(density)/8, mean over the recorded masks:")
-    names = ["rice", "context", "context without layout", *peers]
+    names = ["rice", "context", "no layout: context", "no layout: shaped", *peers]
     print(f"{'':22}" + "".join(f"{name[:22]:>24}" for name in names))
     for name, layout, masks in recorded(folder):
         floor = entropy_bytes(masks.shape[1], layout.dim)
@@ -123,6 +124,7 @@ def print_sizes(folder, peers):
         for mask in masks:
             row = [INDEX_CODINGS["rice"].prepare(mask, without).size]
             row += [INDEX_CODINGS["context"].prepare(mask, known).size for known in (with_layout, without)]
+            row.append(INDEX_CODINGS["shaped"].prepare(mask, without).size)
             rows.append([*row, *(peer(mask) for peer in peers.values())])
         print(f"{name:22}" + "".join(f"{ratio:24.3f}" for ratio in np.mean(rows, axis=0) / floor))
 
@@ -147,10 +149,11 @@ def print_speed(dim, density, repeats, peers):
         f"\ndim {dim}, k {k}, 3 streams, uniform mask, best of {repeats}; torch.topk alone: {1e3 * topk:.0f} ms"
     )
     print(
-        f"{'codec':20}{'bytes':>12}{'bits/entry':>12}{'encode ms':>12}{'decode ms':>12}{'select+gather+encode / topk':>30}"
+        f"{'codec':22}{'bytes':>12}{'bits/entry':>12}{'encode ms':>12}{'decode ms':>12}{'select+gather+encode':>24}{'/ topk':>8}"
     )
     fast = Codec("compact, rice", "rice", CODECS["compact"].values, CODECS["compact"].rounding)
-    for codec in (*CODECS.values(), fast):
+    plain = replace(CODECS["compact"], name="compact, entropy off", entropy=False)
+    for codec in (*CODECS.values(), plain, fast):
         payload = encode(update, codec)
         times = [
             seconds(lambda codec=codec: encode(update, codec), repeats),
@@ -159,11 +162,11 @@ def print_speed(dim, density, repeats, peers):
         ]
         bits = 8 * len(payload) / k
         print(
-            f"{codec.name:20}{len(payload):12}{bits:12.2f}{1e3 * times[0]:12.1f}{1e3 * times[1]:12.1f}{times[2] / topk:30.2f}"
+            f"{codec.name:22}{len(payload):12}{bits:12.2f}{1e3 * times[0]:12.1f}{1e3 * times[1]:12.1f}{1e3 * times[2]:24.1f}{times[2] / topk:8.2f}"
         )
 
     print("\nPositions alone:")
-    for name in ("bitmap", "rice", "context", "fixed", "coo32", "coo64"):
+    for name in ("bitmap", "rice", "context", "shaped", "fixed", "coo32", "coo64"):
         mask_only = Update(dim, (Block(indices, values[:0]),))
         payload = encode(mask_only, Codec(name, name))
         taken = [
@@ -177,7 +180,11 @@ def print_speed(dim, density, repeats, peers):
             f"{peer(indices):12} bytes {1e3 * seconds(lambda peer=peer: peer(indices), 1):9.1f} ms{'':18}{name}"
         )
 
-    payload = encode(update, fast)
+    for codec in (fast, CODECS["compact"]):
+        print_aggregation(encode(update, codec), codec.name, dim, repeats)
+
+
+def print_aggregation(payload, name, dim, repeats):
     running = WeightedSum(3, dim)
     total = np.zeros((3, dim))
 
@@ -190,7 +197,7 @@ def print_speed(dim, density, repeats, peers):
     ours = seconds(lambda: running.add(decode(payload, dim=dim), 0.3), repeats)
     theirs = seconds(numpy_way, repeats)
     print(
-        f"\ndecode into accumulators {1e3 * ours:.1f} ms; decode, densify and add in numpy {1e3 * theirs:.1f} ms: {theirs / ours:.1f} x"
+        f"\n{name}: decode into accumulators {1e3 * ours:.1f} ms; decode, densify and add in numpy {1e3 * theirs:.1f} ms: {theirs / ours:.1f} x"
     )
 
 

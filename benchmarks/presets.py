@@ -1,12 +1,15 @@
 """Bits and errors of the presets on a real upload: the CNN on Fashion-MNIST, density 0.05, after some rounds.
 
 python benchmarks/presets.py [--rounds 10]
+python benchmarks/presets.py --recorded masks      sizes of the uploads that record_masks.py recorded
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from comask.flat import FlatModel
 from comask.models import build_model
 from comask.session import ClientRound
 from comask.simulation import simulate
-from comask.wire import CODECS, decode, encode
+from comask.wire import CODECS, Block, ParamLayout, Update, decode, encode, inspect
 
 STEPS, BATCH, CLIENT = 30, 32, 0
 
@@ -53,14 +56,45 @@ def real_update(rounds):
     return decode(client.finish().payload, dim=flat.dim, layout=flat.layout), flat.layout
 
 
+def bits_of(update, layout, name):
+    """Return bits a kept entry: of the payload, of its mask, of its values, and of the payload with values at a fixed width."""
+    payload = encode(update, name, layout=layout, seed=0)
+    info, kept = inspect(payload), update.blocks[0].num_kept
+    fixed = len(encode(update, replace(CODECS[name], entropy=False), layout=layout, seed=0))
+    return [8 * n / kept for n in (len(payload), info.mask_bytes, info.value_bytes, fixed)]
+
+
+def print_recorded(folder):
+    """Print the bits a kept entry of uploads that record_masks.py recorded, means over the clients."""
+    names = ("exact", "half", "compact", "extreme")
+    print(f"{'bits a kept entry':22}" + "".join(f"{name:>10}{'fixed':>8}" for name in names))
+    for path in sorted(Path(folder).glob("*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            shapes = tuple(tuple(int(n) for n in shape.split(",") if n) for shape in file["shapes"])
+            layout = ParamLayout(tuple(file["names"].tolist()), shapes)
+            updates = [
+                Update(layout.dim, (Block(mask, values),))
+                for mask, values in zip(file["masks"], file["values"], strict=True)
+            ]
+        means = [np.mean([bits_of(update, layout, name) for update in updates], axis=0) for name in names]
+        print(f"{path.stem:22}" + "".join(f"{mean[0]:10.2f}{mean[3]:8.2f}" for mean in means))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
-    update, layout = real_update(parser.parse_args().rounds)
+    parser.add_argument(
+        "--recorded", help="a folder that record_masks.py wrote: sizes of these uploads instead"
+    )
+    args = parser.parse_args()
+    if args.recorded:
+        print_recorded(args.recorded)
+        return
+    update, layout = real_update(args.rounds)
     exact = update.blocks[0].values
     print(f"k = {exact.shape[1]}; error: root mean square over root mean square; lost: decoded to zero")
     print(
-        f"{'preset':18}{'bytes':>9}{'bits/entry':>12}"
+        f"{'preset':18}{'bytes':>9}{'bits/entry':>12}{'mask':>8}{'values':>8}{'fixed width':>13}"
         + "".join(f"{f'd{s} error':>12}{'lost':>8}" for s in "WMV")
     )
     for name in CODECS:
@@ -71,7 +105,11 @@ def main():
             error = np.linalg.norm(now - was) / np.linalg.norm(was)
             lost = ((now == 0) & (was != 0)).mean()
             cells += f"{error:12.4f}{100 * lost:7.1f}%"
-        print(f"{name:18}{len(payload):9}{8 * len(payload) / exact.shape[1]:12.2f}{cells}")
+        print(
+            f"{name:18}{len(payload):9}"
+            + "".join(map("{:{}.2f}".format, bits_of(update, layout, name), (12, 8, 8, 13)))
+            + cells
+        )
 
 
 if __name__ == "__main__":

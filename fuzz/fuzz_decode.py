@@ -29,7 +29,18 @@ os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp(prefix="comask-fuzz-")
 import numpy as np
 
 from comask.errors import PayloadError
-from comask.wire import INDEX_CODINGS, RULES, VALUE_CODINGS, Block, Codec, ParamLayout, Update, decode, encode
+from comask.wire import (
+    INDEX_CODINGS,
+    RULES,
+    VALUE_CODINGS,
+    Block,
+    Codec,
+    ParamLayout,
+    Update,
+    decode,
+    encode,
+    inspect,
+)
 
 VECTORS = Path(__file__).parents[1] / "tests" / "vectors"
 MAX_STREAMS = 16
@@ -56,7 +67,7 @@ def seeds(rng):
     for path in sorted(VECTORS.glob("*.bin")):
         payload = path.read_bytes()
         if len(payload) < 5000 and "largest" not in path.name and not payload[5] & 1:
-            found.append((payload, 1 if path.stem == "nothing" else 609, None))
+            found.append((payload, inspect(payload).dim, None))
     return found
 
 

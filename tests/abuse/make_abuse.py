@@ -48,6 +48,7 @@ def cases() -> dict[str, bytes]:
         "index-count": mask(1, 2, b"\x07\x00\x00\x00\x00"),
         "index-padding": mask(2, 3, bytes.fromhex("C48683")),
         "rice-parameter": mask(2, 1, b"\x7f"),
+        "index-shape": mask(8, 1, bytes.fromhex("0127270300")),  # 39 entries of 40
         "value-coding": payload((BlockHeader(2, 0, 0, (255,), (0,)), b"")),
         "stream": b"\xc0MSS\x01\x28" + bytes((len(VALID),)) + VALID + b"\x00" + bytes(4),
         "value-scale": values(10, 1, bytes.fromhex("80BF00")),

@@ -41,6 +41,17 @@ def clustered(dim: int, seed: int, first: int = 0) -> Block:
     return Block(kept.astype(np.uint32), np.empty((0, kept.size), np.float32))
 
 
+def busy_columns(rows: int, widths: tuple[int, ...], seed: int) -> Block:
+    """A block that keeps about every fifth column of tensors of some rows, with gaps, without values."""
+    kept, first = [], 0
+    for width in widths:
+        places, busy = np.arange(rows * width), numbers(width, seed + width) % 5 == 0
+        kept.append(first + places[busy[places % width] & (numbers(places.size, seed) % 3 > 0)])
+        first += rows * width
+    indices = np.concatenate(kept).astype(np.uint32)
+    return Block(indices, np.empty((0, indices.size), np.float32))
+
+
 def values(streams: int, k: int, seed: int) -> np.ndarray:
     """Numbers of both signs over four decades, the same on every machine: integers times powers of two."""
     raw = numbers(2 * streams * k, seed).reshape(2, streams, k)
@@ -94,6 +105,11 @@ def cases() -> dict[str, tuple[Update, Codec, ParamLayout | None]]:
             Update(NETWORK.dim, (clustered(NETWORK.dim, 8),)),
             Codec("x", "context"),
             NETWORK,
+        ),
+        "shaped-of-two-tensors": (
+            Update(90 * 900, (busy_columns(90, (533, 367), 15),)),
+            Codec("x", "shaped"),
+            None,
         ),
         "context-of-two-segments": (
             Update(LONG.dim, (clustered(LONG.dim, 9, first=2**21),)),

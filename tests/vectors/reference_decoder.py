@@ -33,11 +33,11 @@ def fingerprint(layout):
 class Bytes:
     """The bytes before the checksum, read one after the other."""
 
-    def __init__(self, data, at):
-        self.data, self.at = data, at
+    def __init__(self, data, at, beyond="truncated"):
+        self.data, self.at, self.beyond = data, at, beyond
 
     def take(self, count):
-        demand(self.at + count <= len(self.data), "truncated")
+        demand(self.at + count <= len(self.data), self.beyond)
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -221,12 +221,6 @@ class Arithmetic:
 
 def context(section, k, dim, layout):
     """Section 4.4."""
-    segments = -(-dim // 2**21)
-    at = 8 * (segments - 1)
-    demand(len(section) >= at, "index-length")
-    directory = [struct.unpack_from("<II", section, 8 * s) for s in range(segments - 1)]
-    directory.append((len(section) - at - sum(n for n, _ in directory), k - sum(c for _, c in directory)))
-    demand(directory[-1][0] >= 0, "index-length")
     tensors, offset, channels = [], 0, 0  # (first, end, columns, stride)
     for _, shape in layout or [("", (dim,))]:
         size, kernel = math.prod(shape), math.prod(shape[2:])
@@ -240,6 +234,32 @@ def context(section, k, dim, layout):
         tensors.append((offset, offset + size, columns, stride))
         offset += size
         channels = shape[0] if len(shape) > 2 else channels
+    return context_of(section, k, dim, tensors)
+
+
+def shaped(section, k, dim, _layout):
+    """Section 4.7."""
+    data = Bytes(section, 0, "index-length")
+    count = data.varint()
+    demand(1 <= count <= 65536, "index-shape")
+    tensors, offset = [], 0
+    for _ in range(count):
+        size, columns, stride = data.varint(), data.varint(), data.varint()
+        demand(1 <= size <= dim - offset and 1 <= columns <= size and 1 <= stride <= 2**32, "index-shape")
+        tensors.append((offset, offset + size, columns, stride))
+        offset += size
+    demand(offset == dim, "index-shape")
+    return context_of(section[data.at :], k, dim, tensors)
+
+
+def context_of(section, k, dim, tensors):
+    """Section 4.4, on tensors that are given."""
+    segments = -(-dim // 2**21)
+    at = 8 * (segments - 1)
+    demand(len(section) >= at, "index-length")
+    directory = [struct.unpack_from("<II", section, 8 * s) for s in range(segments - 1)]
+    directory.append((len(section) - at - sum(n for n, _ in directory), k - sum(c for _, c in directory)))
+    demand(directory[-1][0] >= 0, "index-length")
     positions = []
     for segment, (length, count) in enumerate(directory):
         start, stop = segment * 2**21, min((segment + 1) * 2**21, dim)
@@ -574,6 +594,7 @@ INDEX_CODINGS = {
     5: listed(32),
     6: listed(64),
     7: chunk12,
+    8: shaped,
 }
 VALUE_CODINGS = {
     0: fixed_width(4, binary32),

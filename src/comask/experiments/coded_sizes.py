@@ -50,6 +50,7 @@ _INDEX_BYTES: Mapping[str, Callable[[int, int], float]] = MappingProxyType(
         "fixed": lambda dim, k: -(-k * (dim - 1).bit_length() // 8),
         "coo32": lambda _, k: 4 * k,
         "coo64": lambda _, k: 8 * k,
+        "shaped": lambda dim, k: 1.003 * mask_floor_bits(dim, k) / 8 + 8,
         "chunk12": lambda dim, k: 2 * -(-dim // _CHUNK) + -(-12 * k // 8),
     }
 )
@@ -63,7 +64,7 @@ def index_coding(codec: Codec, dim: int, num_kept: int) -> str:
     tried = [
         name
         for name, coding in INDEX_CODINGS.items()
-        if dim <= coding.max_auto_dim and (name != "context" or dim <= ALWAYS_TRIED_DIM)
+        if dim <= coding.max_auto_dim and (name not in {"context", "shaped"} or dim <= ALWAYS_TRIED_DIM)
     ]
     return min(tried, key=lambda name: _INDEX_BYTES[name](dim, num_kept))
 

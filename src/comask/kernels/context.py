@@ -159,7 +159,7 @@ def _code(
         length, columns = pieces[piece, 0], pieces[piece, 1]
         column, stride = pieces[piece, 2], pieces[piece, 3]
         near = stride <= 32  # the decisions of the last 64 positions are at hand
-        column_rate[:] = prior
+        column_rate[: min(length, columns) + 4] = prior  # no more: there may be many short pieces
         row_start = first - column
         row, last_rate = 0, prior
         stop = first + length

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from comask.kernels.intrinsics import int64, trailing_zeros
+from comask.kernels.intrinsics import int64, trailing_zeros, uint64, uintp
 
 CHUNK = 256
 """Gaps that share one parameter."""
@@ -26,8 +26,11 @@ MAX_PARAMETER = 62
 OK, TRUNCATED, BAD_PARAMETER, OUT_OF_RANGE, TRAILING, BAD_PADDING = range(6)
 """What `decode` returns."""
 
-_WINDOW = 49
-"""Bits that a window of seven bytes holds at any bit offset."""
+_WINDOW = 57
+"""Bits that a window of eight bytes holds at any bit offset."""
+
+_PADDING = 24
+"""Zero bytes after the codes while they are read: a gap looks at most 2 * 57 bits beyond the end before it is refused."""
 
 
 @njit(inline="always")
@@ -159,30 +162,35 @@ def encode(
     return n
 
 
-@njit(inline="always")
-def _window(data: NDArray[np.uint8], position: int) -> int:
-    """Return at least `_WINDOW` bits from a bit position on, zeros beyond the end."""
-    first = position >> 3
-    value: int = int64(0)
-    if first + 7 <= data.size:
-        for i in range(7):
-            value |= int64(data[first + i]) << (8 * i)
-    else:
-        for i in range(max(data.size - first, 0)):
-            value |= int64(data[first + i]) << (8 * i)
-    value >>= position & 7
-    return value
+@njit(forceinline=True)
+def _window(padded: NDArray[np.uint8], position: int) -> int:
+    """Return at least `_WINDOW` bits from a bit position on, at most `_PADDING - 8` bytes beyond the end of the codes.
+
+    Straight code without a loop: otherwise numba counts references to the array at each call.
+    """
+    first = uintp(position >> 3)
+    value = (  # compilers make one load of these
+        uint64(padded[first])
+        | uint64(padded[first + uintp(1)]) << uint64(8)
+        | uint64(padded[first + uintp(2)]) << uint64(16)
+        | uint64(padded[first + uintp(3)]) << uint64(24)
+        | uint64(padded[first + uintp(4)]) << uint64(32)
+        | uint64(padded[first + uintp(5)]) << uint64(40)
+        | uint64(padded[first + uintp(6)]) << uint64(48)
+        | uint64(padded[first + uintp(7)]) << uint64(56)
+    )
+    window: int = int64(value >> uint64(position & 7))
+    return window
 
 
 @njit(cache=True, nogil=True)
-def decode(data: NDArray[np.uint8], previous: int, dim: int, out: NDArray[np.uint32]) -> int:  # noqa: PLR0911 - one return a fault
-    """Read `out.size` positions.
+def decode(data: NDArray[np.uint8], dim: int, out: NDArray[np.uint32]) -> int:
+    """Read the positions of one group, counted from the group's first possible position.
 
     Takes time in the order of `out.size + data.size`, whatever the bytes.
 
     Args:
-        data: The bytes of one group.
-        previous: The position kept before the first, or -1.
+        data: The bytes of the group.
         dim: Every position must be below it.
         out: Shape `(n,)`, filled here.
 
@@ -190,53 +198,78 @@ def decode(data: NDArray[np.uint8], previous: int, dim: int, out: NDArray[np.uin
         `OK`, or what is wrong; then `out` holds nothing of use.
     """
     end = int64(data.size) * 8
-    at = int64(0)
-    last = int64(previous)
-    shift, ternary, limit = int64(0), False, int64(0)
+    padded = np.zeros(data.size + _PADDING, np.uint8)
+    padded[: data.size] = data
+    at, last = int64(0), int64(-1)
+    for start in range(0, out.size, CHUNK):
+        parameter = _window(padded, at) & ((1 << PARAMETER_BITS) - 1)
+        at += PARAMETER_BITS
+        if parameter > MAX_PARAMETER:
+            return BAD_PARAMETER
+        shift, ternary = _split_parameter(parameter)
+        chunk = out[start : start + CHUNK]
+        # Two loops, so that neither asks for each gap what is the same for all.
+        if ternary:
+            status, at, last = _decode_chunk(padded, at, end, last, dim, shift, True, chunk)
+        else:
+            status, at, last = _decode_chunk(padded, at, end, last, dim, shift, False, chunk)
+        if status != OK:
+            return int(status)
+    if (at + 7) >> 3 != data.size:
+        return TRAILING
+    if at < end and _window(padded, at) != 0:
+        return BAD_PADDING
+    return OK
+
+
+@njit(forceinline=True)
+def _decode_chunk(
+    padded: NDArray[np.uint8],
+    at: int,
+    end: int,
+    last: int,
+    dim: int,
+    shift: int,
+    ternary: bool,
+    out: NDArray[np.uint32],
+) -> tuple[int, int, int]:
+    """Read the positions of a chunk from bit `at` on; return a status, the bit after them and the last position."""
+    limit = int64(dim) >> shift  # a larger quotient is out of range, and must not overflow the product
+    mask = (int64(1) << shift) - 1
     for j in range(out.size):
-        if j % CHUNK == 0:
-            parameter = _window(data, at) & ((1 << PARAMETER_BITS) - 1)
-            at += PARAMETER_BITS
-            if parameter > MAX_PARAMETER:
-                return BAD_PARAMETER
-            shift, ternary = _split_parameter(parameter)
-            limit = (
-                int64(dim) >> shift
-            )  # a larger quotient is out of range, and must not overflow the product
         quotient = int64(0)
-        window = _window(data, at)
+        window = _window(padded, at)
         zeros = trailing_zeros(window)
         while zeros >= _WINDOW:
             quotient += _WINDOW
             at += _WINDOW
             if at >= end:
-                return TRUNCATED
-            window = _window(data, at)
+                return TRUNCATED, at, last
+            window = _window(padded, at)
             zeros = trailing_zeros(window)
         quotient += zeros
         if quotient > limit:
-            return OUT_OF_RANGE
+            return OUT_OF_RANGE, at, last
         at += zeros + 1
         # Nearly always the rest of the code is in the same window.
-        window = window >> (zeros + 1) if zeros + shift + 3 <= _WINDOW else _window(data, at)
+        window = window >> (zeros + 1) if zeros + shift + 3 <= _WINDOW else _window(padded, at)
         if ternary:
-            digit = int64(0)
-            if window & 1:
-                digit = 1 + (window >> 1 & 1)
-                window >>= 1
-                at += 1
-            window >>= 1
-            at += 1
-            quotient = 3 * quotient + digit
-        last += (quotient << shift) + (window & ((int64(1) << shift) - 1)) + 1
+            more = window & 1
+            quotient = 3 * quotient + (more + (window >> 1 & more))
+            window >>= 1 + more
+            at += 1 + more
+        last += (quotient << shift) + (window & mask) + 1
         at += shift
         if at > end:
-            return TRUNCATED
+            return TRUNCATED, at, last
         if last >= dim:
-            return OUT_OF_RANGE
-        out[j] = np.uint32(last)
-    if (at + 7) >> 3 != data.size:
-        return TRAILING
-    if at < end and _window(data, at) != 0:
-        return BAD_PADDING
-    return OK
+            return OUT_OF_RANGE, at, last
+        out[uintp(j)] = np.uint32(last)
+    return OK, at, last
+
+
+@njit(cache=True, nogil=True)
+def shift_positions(positions: NDArray[np.uint32], by: int) -> None:
+    """Add `by` to positions that have room for it."""
+    for j in range(positions.size):
+        positions[j] += np.uint32(by)

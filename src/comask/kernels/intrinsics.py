@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 int16: Any = numba.int16
 int64: Any = numba.int64
 """Casts inside kernels. Kernels compute in int64: numba turns a mix of uint64 and int64 into floats."""
+uint64: Any = numba.uint64
 uintp: Any = numba.uintp
 """Cast of an index that is not negative: numba wraps signed indices around, at the price of a comparison and a choice each."""
 

@@ -7,6 +7,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from comask.errors import ConfigError
+from comask.kernels.threads import run
+
+_MIN_THREADED = 1 << 16
+"""Below this many positions the streams are done before a thread has started."""
 
 
 def gather_rows(matrix: NDArray[np.float32], indices: NDArray[np.uint32], out: NDArray[np.float32]) -> None:
@@ -22,7 +26,11 @@ def gather_rows(matrix: NDArray[np.float32], indices: NDArray[np.uint32], out: N
     """
     if out.shape != (matrix.shape[0], indices.size):
         raise ConfigError(f"out must have shape {(matrix.shape[0], indices.size)}, got {out.shape}.")
-    _refuse_index(_gather(matrix, indices, out), indices, matrix.shape[1])
+    calls: list[tuple[object, ...]] = [
+        (matrix[s : s + 1], indices, out[s : s + 1]) for s in range(matrix.shape[0])
+    ]
+    bad = run(_gather, calls) if indices.size >= _MIN_THREADED else [_gather(matrix, indices, out)]
+    _refuse_index(max(bad, default=-1), indices, matrix.shape[1])
 
 
 def scatter_add_rows(
@@ -41,7 +49,16 @@ def scatter_add_rows(
     """
     if values.shape != (acc.shape[0], indices.size):
         raise ConfigError(f"values must have shape {(acc.shape[0], indices.size)}, got {values.shape}.")
-    _refuse_index(_scatter_add(acc, indices, values, float(weight)), indices, acc.shape[1])
+    factor = float(weight)
+    calls: list[tuple[object, ...]] = [
+        (acc[s : s + 1], indices, values[s : s + 1], factor) for s in range(acc.shape[0])
+    ]
+    bad = (
+        run(_scatter_add, calls)
+        if indices.size >= _MIN_THREADED
+        else [_scatter_add(acc, indices, values, factor)]
+    )
+    _refuse_index(max(bad, default=-1), indices, acc.shape[1])
 
 
 def first_non_finite(x: NDArray[np.float32]) -> int:

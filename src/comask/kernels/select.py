@@ -1,24 +1,27 @@
 """Exact, deterministic top-k of a float32 vector.
 
-A radix selection on the scores' bits: one pass counts the high 16 bits of every score, which brackets the k-th largest;
-one pass counts the low 16 bits of the scores in that bracket, which finds it exactly; one pass writes the positions.
-Unlike a partial sort, the result does not depend on how ties happen to be ordered, and the vector is never moved.
+A long vector is read only once. A sample tells a score that the k-th largest is very probably not below, and one that it is very
+probably not above. One pass collects the scores from the first on, a few more than k. Those above the second are kept without
+looking further; the k-th largest is searched among the rest only, and then one pass over the collected scores writes the positions. If
+the sample was wrong (too few collected, too many, or too many above), the result comes from the slower way, and is the same.
 
-A long vector is read only once: a sample tells a score that the k-th largest is very probably not below, one pass collects
-the positions of what is not below that score, and the selection runs on those. If they turn out to be too few or too many
-(all scores equal), the selection runs on the whole vector. The result is the same.
+The slower way, for short vectors and large k, is a radix selection on the scores' bits: one pass counts the high 16 bits of every
+score, which brackets the k-th largest; one pass counts the low 16 bits of the scores in that bracket, which finds it
+exactly; one pass writes the positions. Neither way depends on how ties happen to be ordered, and the vector is never moved.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from comask.errors import ConfigError, NonFiniteError
-from comask.kernels.intrinsics import int64
+from comask.kernels.compress import LANES, keep_not_above, keep_places, keep_scores
+from comask.kernels.intrinsics import int64, uint64
 from comask.kernels.threads import run, split
 
 _ALL_BITS = np.uint32(0xFFFFFFFF)
@@ -64,36 +67,64 @@ def _select(x: NDArray[np.float32], k: int, mask: np.uint32, what: str) -> NDArr
         return np.empty(0, np.uint32)
     x = np.ascontiguousarray(x)
     if x.size >= _MIN_SAMPLED and 0 < k <= x.size // 4:
-        candidates = _candidates(x, k, absolute=mask == _MAGNITUDE_BITS)
-        if candidates.size >= k:
-            try:
-                chosen = _radix_select(x.view(np.uint32)[candidates], k, mask, what)
-            except NonFiniteError as error:  # its position is the one among the candidates
-                raise NonFiniteError(what, int(candidates[error.position]), error.value) from None
-            return candidates[chosen]
+        chosen = _sampled_select(x, k, mask, what)
+        if chosen is not None:
+            return chosen
     return _radix_select(x.view(np.uint32), k, mask, what)
 
 
-def _candidates(x: NDArray[np.float32], k: int, *, absolute: bool) -> NDArray[np.uint32]:
-    """Return the positions of all scores from some bound up, NaN included, ascending; none if they would be too many."""
+def _sampled_select(x: NDArray[np.float32], k: int, mask: np.uint32, what: str) -> NDArray[np.uint32] | None:
+    """Select among the scores that a sample leaves over; None if the sample was wrong."""
     size = min(x.size // 16, _SAMPLE)
-    # Multiples of the golden section: evenly spread, and out of step with the rows of any tensor.
-    places = (
-        np.arange(size, dtype=np.uint64) * np.uint64(2654435769) % np.uint64(2**32) * np.uint64(x.size)
-    ) >> np.uint64(32)
-    sample = np.abs(x[places]) if absolute else x[places]
+    sample = np.empty(size, np.float32)
+    _take_sample(x.view(np.uint32), mask, sample.view(np.uint32))
     expected = size * k / x.size
-    rank = min(math.ceil(expected + 4 * math.sqrt(expected) + 8), size)
-    bound = np.partition(sample, size - rank)[size - rank]
+    margin = 4 * math.sqrt(expected) + 8
+    rank, sure = min(math.ceil(expected + margin), size), math.floor(expected - margin)
+    places_of_bounds = [size - rank] + ([size - sure] if sure > 0 else [])
+    sample.partition(places_of_bounds)
+    low, high = sample[size - rank], sample[size - sure] if sure > 0 else np.float32(np.inf)
     parts = split(x.size)
     room = 2 * len(parts) * rank / size
-    found = [np.empty(min(hi - lo, int(room * (hi - lo))) + 1, np.uint32) for lo, hi in parts]
+    sizes = [min(hi - lo, int(room * (hi - lo))) + 2 * LANES for lo, hi in parts]
+    all_places, all_scores = np.empty(sum(sizes), np.uint32), np.empty(sum(sizes), np.float32)
+    edges = np.cumsum([0, *sizes]).tolist()
+    places = [all_places[start:stop] for start, stop in pairwise(edges)]
+    scores = [all_scores[start:stop] for start, stop in pairwise(edges)]
+    magnitude = np.int32(_MAGNITUDE_BITS) if mask == _MAGNITUDE_BITS else np.int32(-1)
     counts = run(
-        _collect, [(x, lo, hi, absolute, bound, out) for (lo, hi), out in zip(parts, found, strict=True)]
+        _collect,
+        [(x, lo, hi, magnitude, low, *kept) for (lo, hi), *kept in zip(parts, places, scores, strict=True)],
     )
-    if min(counts) < 0:
-        return np.empty(0, np.uint32)
-    return np.concatenate([out[:count] for out, count in zip(found, counts, strict=True)])
+    if min(counts) < 0 or sum(counts) < k:
+        return None
+    places = [each[:count] for each, count in zip(places, counts, strict=True)]
+    scores = [each[:count] for each, count in zip(scores, counts, strict=True)]
+    middle = np.empty(sum(counts) + LANES, np.float32)
+    left = 0
+    for each in scores:
+        left = _take_not_above(each, high, middle, left)
+    rest = middle[:left]
+    if (nan := _first_nan(places, scores)) >= 0:
+        raise NonFiniteError(what, nan, float("nan"))
+    wanted = k - (sum(counts) - rest.size)  # of the rest; the others are above it
+    if not 0 < wanted <= rest.size:
+        return None
+    rest.partition(rest.size - wanted)
+    threshold = rest[rest.size - wanted]
+    ties = wanted - int((rest[rest.size - wanted :] > threshold).sum())
+    n = 0
+    for place, score in zip(places, scores, strict=True):
+        # In place, as what is written never overtakes what is read: fresh memory costs as much as the whole pass.
+        n, ties = _write_kept(score, place, threshold, ties, all_places, n)
+    return all_places[:k]
+
+
+def _first_nan(places: list[NDArray[np.uint32]], scores: list[NDArray[np.float32]]) -> int:
+    for place, score in zip(places, scores, strict=True):
+        if score.size and np.isnan(score.max()):
+            return int(place[int(np.isnan(score).argmax())])
+    return -1
 
 
 def _radix_select(bits: NDArray[np.uint32], k: int, mask: np.uint32, what: str) -> NDArray[np.uint32]:
@@ -146,19 +177,89 @@ def _sort_key(bits: np.uint32, mask: np.uint32) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _take_sample(bits: NDArray[np.uint32], mask: np.uint32, out: NDArray[np.uint32]) -> None:
+    """Take entries at multiples of the golden section: evenly spread, and out of step with the rows of any tensor."""
+    for j in range(out.size):
+        fraction = uint64(j) * uint64(2654435769) & uint64(0xFFFFFFFF)
+        out[j] = bits[fraction * uint64(bits.size) >> uint64(32)] & mask
+
+
+@njit(cache=True, nogil=True)
 def _collect(
-    x: NDArray[np.float32], start: int, stop: int, absolute: bool, bound: np.float32, out: NDArray[np.uint32]
+    x: NDArray[np.float32],
+    start: int,
+    stop: int,
+    magnitude: np.int32,
+    bound: np.float32,
+    places: NDArray[np.uint32],
+    scores: NDArray[np.float32],
 ) -> int:
-    """Write the positions in `start..stop` whose score is not below the bound; return how many, or -1 without room."""
-    n = 0
-    last = out.size - 1
-    for i in range(start, stop):
-        score = abs(x[i]) if absolute else x[i]
-        out[n] = np.uint32(i)  # without a branch: overwritten by the next one if it is below
-        n += not score < bound  # NaN is not below either
-        if n == last and i + 1 < stop:
+    """Write the scores in `start..stop` that are not below the bound, and their positions; return how many, or -1 without room."""
+    n = int64(0)
+    last = places.size - LANES
+    i = int64(start)
+    while i + LANES <= stop:
+        n = keep_scores(x, i, magnitude, bound, places, scores, n)
+        if n > last:
             return -1
-    return n
+        i += LANES
+    while i < stop:
+        score = abs(x[i]) if magnitude >= 0 else x[i]
+        if not score < bound:  # NaN is not below either
+            places[n], scores[n] = np.uint32(i), score
+            n += 1
+        i += 1
+    return n if n <= last else -1
+
+
+@njit(cache=True, nogil=True)
+def _take_not_above(scores: NDArray[np.float32], bound: np.float32, out: NDArray[np.float32], n: int) -> int:
+    """Append the scores that are at most the bound to `out[n:]`; return how many are in `out`."""
+    i = int64(0)
+    kept = int64(n)
+    while i + LANES <= scores.size:
+        kept = keep_not_above(scores, i, bound, out, kept)
+        i += LANES
+    while i < scores.size:
+        if scores[i] <= bound:
+            out[kept] = scores[i]
+            kept += 1
+        i += 1
+    return int(kept)
+
+
+@njit(cache=True, nogil=True)
+def _write_kept(
+    scores: NDArray[np.float32],
+    places: NDArray[np.uint32],
+    threshold: np.float32,
+    ties: int,
+    out: NDArray[np.uint32],
+    n: int,
+) -> tuple[int, int]:
+    """Append the positions of the scores above the threshold and of the first `ties` equal to it to `out[n:]`.
+
+    Returns:
+        The number of positions in `out`, which never exceeds k, and of the ties left.
+    """
+    i = int64(0)
+    kept = int64(n)
+    while i + LANES <= scores.size:
+        equal = int64(0)
+        for j in range(LANES):
+            equal += scores[i + j] == threshold
+        if equal > ties:
+            break  # more equal ones than may be kept: one by one from here on
+        kept = keep_places(scores, i, threshold, places, out, kept)
+        ties -= equal
+        i += LANES
+    while i < scores.size:
+        if scores[i] > threshold or (scores[i] == threshold and ties > 0):
+            ties -= scores[i] == threshold
+            out[kept] = places[i]
+            kept += 1
+        i += 1
+    return kept, ties
 
 
 @njit(cache=True, nogil=True)

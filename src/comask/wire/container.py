@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from comask.errors import ConfigError, PayloadError, UnknownNameError
-from comask.kernels import bits
+from comask.kernels import bits, threads
 from comask.wire.codec import AUTO, Codec, get_codec
-from comask.wire.coding import Beside, Known, Prepared, Rounding, check_length
+from comask.wire.coding import Beside, Known, Prepared, Rounding, ValueCoding, Values, check_length
 from comask.wire.header import VARINT_LIMIT, BlockHeader, Header, read_header, seal, write_header
 from comask.wire.indices import INDEX_CODINGS
 from comask.wire.update import Block, ParamLayout, Update
@@ -20,6 +20,9 @@ from comask.wire.values import VALUE_CODINGS
 
 MAX_STREAMS = 16
 """How many blocks, and how many streams in them, `decode` accepts unless told otherwise."""
+
+_MIN_THREADED = 1 << 16
+"""From this many values on, streams that do not depend on each other are coded on threads."""
 
 _STREAM_STEP = 0xD1342543DE82EF95  # any large odd number: keeps the streams' random numbers apart
 
@@ -196,6 +199,7 @@ class _Coding(Protocol):
     def number(self) -> int: ...
 
 
+_Result = TypeVar("_Result")
 _AnyCoding = TypeVar("_AnyCoding", bound=_Coding)
 
 
@@ -262,21 +266,38 @@ def _encode_values(
     """Return the numbers of the value codings to use, and the sections."""
     named = [VALUE_CODINGS[codec.value_coding(rounding.stream)] for rounding in roundings]
     beside = Beside(wanted=codec.entropy or any(coding.uses_beside for coding in named))
-    numbers, sections = [], []
-    for coding, row, rounding in zip(named, block.values, roundings, strict=True):
-        values = np.ascontiguousarray(row)
-        chosen, section = coding, None
-        if codec.entropy and coding.entropy_coded is not None:
-            modelled = VALUE_CODINGS[coding.entropy_coded]
-            section = modelled.encode(values, rounding, beside)
-            if len(section) < coding.bounds(values.size)[0]:
-                chosen = modelled
-            else:
-                section = None
-                beside.withdraw()
-        numbers.append(chosen.number)
-        sections.append(coding.encode(values, rounding, beside) if section is None else section)
-    return tuple(numbers), sections
+    rows = [np.ascontiguousarray(row) for row in block.values]
+    calls: list[tuple[object, ...]] = [
+        (coding, row, rounding, beside, codec.entropy)
+        for coding, row, rounding in zip(named, rows, roundings, strict=True)
+    ]
+    coded = _for_each_stream(
+        _encode_stream, calls, threaded=not beside.wanted and block.num_kept >= _MIN_THREADED
+    )
+    return tuple(number for number, _ in coded), [section for _, section in coded]
+
+
+def _encode_stream(
+    coding: ValueCoding, values: Values, rounding: Rounding, beside: Beside, entropy: bool
+) -> tuple[int, bytes]:
+    """Return the number of the coding to use, and the section."""
+    if entropy and coding.entropy_coded is not None:
+        modelled = VALUE_CODINGS[coding.entropy_coded]
+        section = modelled.encode(values, rounding, beside)
+        if len(section) < coding.bounds(values.size)[0]:
+            return modelled.number, section
+        beside.withdraw()
+    return coding.number, coding.encode(values, rounding, beside)
+
+
+def _decode_stream(coding: ValueCoding, section: memoryview, out: Values, beside: Beside) -> None:
+    coding.decode(section, out, beside)
+
+
+def _for_each_stream(
+    function: Callable[..., _Result], calls: list[tuple[object, ...]], *, threaded: bool
+) -> list[_Result]:
+    return threads.run(function, calls) if threaded else [function(*args) for args in calls]
 
 
 def _check_receiver(header: Header, dim: int, layout: ParamLayout | None, max_streams: int) -> None:
@@ -310,7 +331,9 @@ def _decode_block(header: BlockHeader, sections: memoryview, known: Known) -> Bl
     values: NDArray[np.float32] = np.empty((len(codings), header.num_kept), np.float32)
     at = header.index_bytes
     beside = Beside(wanted=any(each.uses_beside for _, each in codings))
+    calls: list[tuple[object, ...]] = []
     for row, (_, each), length in zip(values, codings, header.value_bytes, strict=True):
-        each.decode(sections[at : at + length], row, beside)
+        calls.append((each, sections[at : at + length], row, beside))
         at += length
+    _for_each_stream(_decode_stream, calls, threaded=not beside.wanted and header.num_kept >= _MIN_THREADED)
     return Block(indices, values)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ SEGMENT = 1 << 21
 
 _MIN_PRIOR = 64
 _MAX_PRIOR = (1 << context.PROBABILITY_BITS) - 64
-_OTHER_STRIDE = 3
+OTHER_STRIDE = 3
 
 ALWAYS_TRIED_DIM = 1 << 20
 """Up to this dimension `promising` does not look at the mask."""
@@ -27,9 +29,23 @@ _WINDOWS, _WINDOW = 8, 1 << 15
 
 def prepare(indices: Indices, known: Known) -> Prepared | None:
     """Code the positions; the section is finished when this returns."""
-    edges = np.searchsorted(indices, np.arange(0, known.dim + SEGMENT, SEGMENT, dtype=np.int64))
+    section = encode_on(grid_of(known), indices)
+    return None if section is None else Prepared(len(section), lambda: section)
+
+
+def decode(section: memoryview, k: int, known: Known) -> Indices:
+    """Return the positions.
+
+    Raises:
+        PayloadError: `index-length`, `index-count` or `index-padding`.
+    """
+    return decode_on(grid_of(known), section, k)
+
+
+def encode_on(grid: Grid, indices: Indices) -> bytes | None:
+    """Code the positions, which are on this grid."""
+    edges = np.searchsorted(indices, np.arange(0, grid.dim + SEGMENT, SEGMENT, dtype=np.int64))
     counts = np.diff(edges)
-    grid = _Grid(known)
 
     def encode(segment: int) -> bytes | None:
         start, stop = grid.bounds(segment)
@@ -44,17 +60,12 @@ def prepare(indices: Indices, known: Known) -> Prepared | None:
     if len(done) < counts.size:
         return None
     directory = np.column_stack([[len(part) for part in done], counts])[:-1].astype("<u4").tobytes()
-    section = b"".join([directory, *done])
-    return Prepared(len(section), lambda: section)
+    return b"".join([directory, *done])
 
 
-def decode(section: memoryview, k: int, known: Known) -> Indices:
-    """Return the positions.
-
-    Raises:
-        PayloadError: `index-length`, `index-count` or `index-padding`.
-    """
-    num_segments = -(-known.dim // SEGMENT)
+def decode_on(grid: Grid, section: memoryview, k: int) -> Indices:
+    """Undo `encode_on`; errors as for `decode`."""
+    num_segments = -(-grid.dim // SEGMENT)
     at = 8 * (num_segments - 1)
     if len(section) < at:
         raise PayloadError(
@@ -66,7 +77,6 @@ def decode(section: memoryview, k: int, known: Known) -> Indices:
     if lengths[-1] < 0:
         raise PayloadError("index-length", f"The segments have {-lengths[-1]} bytes more than their section.")
     starts = np.cumsum([at, *lengths[:-1]]).tolist()
-    grid = _Grid(known)
 
     def decode_segment(segment: int) -> Indices:
         start, stop = grid.bounds(segment)
@@ -111,7 +121,7 @@ def promising(indices: Indices, known: Known) -> bool:
     """
     if known.dim <= ALWAYS_TRIED_DIM:
         return True
-    grid = _Grid(known)
+    grid = grid_of(known)
     modelled = plain = 0
     for window in range(_WINDOWS):
         start = window * (known.dim - _WINDOW) // (_WINDOWS - 1)
@@ -132,39 +142,50 @@ def _prior(count: int, length: int) -> int:
     return min(max((count << context.PROBABILITY_BITS) // length, _MIN_PRIOR), _MAX_PRIOR)
 
 
-class _Grid:
-    """Where rows and columns lie in the flat vector."""
+class Grid:
+    """Where rows and columns lie in the flat vector.
 
-    def __init__(self, known: Known) -> None:
-        self._dim = known.dim
-        self._offsets: tuple[int, ...] = (0, known.dim)
-        self._columns, self._strides = [known.dim], [_OTHER_STRIDE]
-        if known.layout is not None:
-            self._offsets = known.layout.offsets
-            self._columns, self._strides = [], []
-            channels = 0  # rows of the last convolution
-            for shape, size in zip(known.layout.shapes, known.layout.sizes, strict=True):
-                self._columns.append(size if len(shape) < 2 or size == 0 else size // shape[0])
-                self._strides.append(_stride(shape, channels))
-                channels = shape[0] if len(shape) > 2 else channels
+    Args:
+        sizes: Entries of each tensor, in order.
+        columns: Columns of each tensor.
+        strides: How far apart two columns of a tensor are that belong together.
+    """
+
+    def __init__(self, sizes: Sequence[int], columns: Sequence[int], strides: Sequence[int]) -> None:
+        self._offsets = (0, *itertools.accumulate(sizes))
+        self.columns, self.strides = columns, strides
+        self.dim = self._offsets[-1]
 
     def bounds(self, segment: int) -> tuple[int, int]:
         """Return the first position of a segment and the one after its last."""
-        return segment * SEGMENT, min((segment + 1) * SEGMENT, self._dim)
+        return segment * SEGMENT, min((segment + 1) * SEGMENT, self.dim)
 
     def pieces(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the parts of tensors in `start..stop`, as the kernel wants them."""
         pieces = []
         tensor = bisect.bisect_right(self._offsets, start) - 1
-        while tensor < len(self._columns) and self._offsets[tensor] < stop:
+        while tensor < len(self.columns) and self._offsets[tensor] < stop:
             first, last = max(start, self._offsets[tensor]), min(stop, self._offsets[tensor + 1])
             if first < last:
-                columns = self._columns[tensor]
+                columns = self.columns[tensor]
                 pieces.append(
-                    (last - first, columns, (first - self._offsets[tensor]) % columns, self._strides[tensor])
+                    (last - first, columns, (first - self._offsets[tensor]) % columns, self.strides[tensor])
                 )
             tensor += 1
         return np.array(pieces, np.int64)
+
+
+def grid_of(known: Known) -> Grid:
+    """Return the grid of the layout, or of one long row where there is none."""
+    if known.layout is None:
+        return Grid([known.dim], [known.dim], [OTHER_STRIDE])
+    columns, strides = [], []
+    channels = 0  # rows of the last convolution
+    for shape, size in zip(known.layout.shapes, known.layout.sizes, strict=True):
+        columns.append(size if len(shape) < 2 or size == 0 else size // shape[0])
+        strides.append(_stride(shape, channels))
+        channels = shape[0] if len(shape) > 2 else channels
+    return Grid(known.layout.sizes, columns, strides)
 
 
 def _stride(shape: tuple[int, ...], channels: int) -> int:
@@ -180,4 +201,4 @@ def _stride(shape: tuple[int, ...], channels: int) -> int:
         side = math.isqrt(shape[1] // channels)
         if side > 1 and side * side * channels == shape[1]:
             return side
-    return _OTHER_STRIDE
+    return OTHER_STRIDE

@@ -8,8 +8,8 @@ from types import MappingProxyType
 import numpy as np
 
 from comask.errors import PayloadError
-from comask.kernels import bits, golomb
-from comask.wire import context
+from comask.kernels import bits, golomb, threads
+from comask.wire import context, shaped
 from comask.wire.coding import IndexCoding, Indices, Known, Prepared
 from comask.wire.lists import chunked, coordinates
 
@@ -88,15 +88,26 @@ def _decode_rice(section: memoryview, k: int, known: Known) -> Indices:
             "index-length", f"The groups of a rice section have {-last_length} bytes more than the section."
         )
     indices = np.empty(k, np.uint32)
+    starts = np.cumsum([at, *lengths.tolist(), last_length]).tolist()
+    groups = [indices[group * GROUP : (group + 1) * GROUP] for group in range(num_groups)]
+
+    def decode_group(group: int) -> int:
+        data = np.frombuffer(section[starts[group] : starts[group + 1]], np.uint8)
+        return golomb.decode(data, known.dim, groups[group])
+
+    # All groups at once, each from its own start on; then each is moved behind the one before it.
+    statuses = threads.run(decode_group, [(group,) for group in range(num_groups)])
     before = -1
-    for group, length in enumerate([*lengths.tolist(), last_length][:num_groups]):
-        out = indices[group * GROUP : (group + 1) * GROUP]
-        status = golomb.decode(np.frombuffer(section[at : at + length], np.uint8), before, known.dim, out)
+    for group, status in enumerate(statuses):
+        last = before + 1 + int(groups[group][-1])
+        if status == golomb.OK and last >= known.dim:
+            status = golomb.OUT_OF_RANGE  # noqa: PLW2901
         if status != golomb.OK:
             rule, reason = _RICE_FAULTS[status]
             raise PayloadError(rule, f"Group {group} of a rice section {reason}.")
-        before = int(out[-1])
-        at += length
+        if group:
+            golomb.shift_positions(groups[group], before + 1)
+        before = last
     return indices
 
 
@@ -128,6 +139,9 @@ INDEX_CODINGS: Mapping[str, IndexCoding] = MappingProxyType(
         "coo32": coordinates(5, 32),
         "coo64": coordinates(6, 64),
         "chunk12": chunked(7),
+        "shaped": IndexCoding(
+            8, shaped.prepare, shaped.decode, _MAX_CONTEXT_DIM, shaped.promising, scales_with_dim=True
+        ),
     }
 )
 """The index codings, by name, in the order of their numbers."""

@@ -26,6 +26,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "index-count": "An index section names exactly as many positions as the block keeps.",
         "index-padding": "Bits that fill up the last byte of an index section or group are zero.",
         "rice-parameter": "A Golomb-Rice parameter is at most 62.",
+        "index-shape": "The tensors of a `shaped` section are at most 65,536, add up to the dimension, and have 1 to `size` columns and a stride of 1 to 2**32.",
         "stream": "A stream of payloads starts, continues and ends as section 10 says.",
         "value-coding": "The value coding's number is in the table.",
         "value-scale": "A scale is finite and not negative.",

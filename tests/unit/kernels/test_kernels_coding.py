@@ -24,10 +24,10 @@ def test_golomb_codes_of_every_length(mean_gap: int) -> None:
     assert dim <= 2**32
     data = golomb_bytes(indices.astype(np.uint32))
     back = np.empty(indices.size, np.uint32)
-    assert golomb.decode(data, -1, dim, back) == golomb.OK
+    assert golomb.decode(data, dim, back) == golomb.OK
     assert np.array_equal(back, indices)
-    assert golomb.decode(data, -1, dim - 1, back) == golomb.OUT_OF_RANGE
-    assert golomb.decode(data[:-1], -1, dim, back) in {golomb.TRUNCATED, golomb.TRAILING}
+    assert golomb.decode(data, dim - 1, back) == golomb.OUT_OF_RANGE
+    assert golomb.decode(data[:-1], dim, back) in {golomb.TRUNCATED, golomb.TRAILING}
 
 
 def test_golomb_plan_finds_the_best_parameter_of_random_gaps() -> None:
@@ -52,7 +52,7 @@ def test_golomb_decode_survives_random_bytes() -> None:
     for size in [0, 1, 2, 7, 8, 9, 100, 1000]:
         for _ in range(200):
             data = RNG.integers(0, 256, size).astype(np.uint8)
-            status = golomb.decode(data, -1, 1 << 30, out)
+            status = golomb.decode(data, 1 << 30, out)
             assert golomb.OK <= status <= golomb.BAD_PADDING
 
 

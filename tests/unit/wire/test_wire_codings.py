@@ -17,6 +17,8 @@ from comask.wire import (
 )
 from comask.wire.check import check_coding
 from comask.wire.coding import Beside, Known
+from comask.wire.context import Grid, encode_on
+from comask.wire.header import write_varint
 
 RNG = np.random.default_rng(11)
 
@@ -151,3 +153,38 @@ def test_auto_models_large_masks_with_structure() -> None:
     assert INDEX_CODINGS["context"].promising(indices, Known(layout.dim, layout))
     update = Update(layout.dim, (Block(indices, np.zeros((0, indices.size), np.float32)),))
     assert inspect(encode(update, layout=layout)).blocks[0].indices == "context"
+
+
+def test_auto_finds_the_rows_of_a_mask_whose_layout_nobody_knows() -> None:
+    rng = np.random.default_rng(6)
+    kept = rng.random((300, 700)) < rng.gamma(0.2, size=700) * 0.2
+    indices = np.flatnonzero(kept).astype(np.uint32)
+    update = Update(210_000, (Block(indices, np.zeros((0, indices.size), np.float32)),))
+    chosen = inspect(encode(update)).blocks[0]
+    plain = INDEX_CODINGS["context"].prepare(indices, Known(210_000))
+    told = INDEX_CODINGS["context"].prepare(indices, Known(210_000, ParamLayout(("w",), ((300, 700),))))
+    assert chosen.indices == "shaped"
+    assert chosen.mask_bytes < 0.8 * plain.size
+    assert chosen.mask_bytes < 1.05 * told.size
+    assert np.array_equal(decode(encode(update), dim=210_000).blocks[0].indices, indices)
+
+
+def test_many_short_tensors_take_no_longer_than_few() -> None:
+    """A hostile section may name as many tensors as it has bytes for; each costs what its entries cost."""
+    shapes = b"".join(map(write_varint, (20_001, 400_000, 400_000, 1, *(1, 1, 1) * 20_000)))
+    kept = np.array([0, 419_999], np.uint32)
+    grid = Grid([400_000, *[1] * 20_000], [400_000, *[1] * 20_000], [1] * 20_001)
+    section = shapes + encode_on(grid, kept)
+    decoded = INDEX_CODINGS["shaped"].decode(memoryview(section), 2, Known(420_000))
+    assert decoded.tolist() == kept.tolist()
+
+
+def test_rice_groups_are_checked_where_they_end_up() -> None:
+    """Each group is decoded from its own start on: only behind the others can a position be out of range."""
+    dim = 200_000
+    indices = np.sort(np.random.default_rng(8).choice(dim - 1, 70_000, replace=False)).astype(np.uint32)
+    indices[-1] = dim - 1
+    section = memoryview(INDEX_CODINGS["rice"].prepare(indices, Known(dim)).write())
+    assert np.array_equal(INDEX_CODINGS["rice"].decode(section, indices.size, Known(dim)), indices)
+    with pytest.raises(PayloadError, match=r"Group 1 .* at or beyond the dimension\. \[index-range\]"):
+        INDEX_CODINGS["rice"].decode(section, indices.size, Known(dim - 1))
