@@ -65,11 +65,13 @@ class Probe:
     notes: list[dict[str, float]] = field(default_factory=list, compare=False, repr=False)
 
     def begin(self, broadcast: Update, memory: Memory) -> ModelState:
+        """Do as the inner rule does."""
         return self.inner.begin(broadcast, memory)
 
     def finish(
         self, start: ModelState, end: ModelState, memory: Memory, context: ClientContext
     ) -> tuple[Update, Memory]:
+        """Do as the inner rule does, and note what it did."""
         update, memory = self.inner.finish(start, end, memory, context)
         if context.round % self.every == 0:
             self.notes.append(self._note(start, end, update, context.steps))

@@ -10,7 +10,15 @@ from typing import Protocol
 
 import numpy as np
 
-from comask.theory import AdamSetting, PathConstants, ProblemConstants, RoundMeasures, measure_round, measure_step, moment_ratio
+from comask.theory import (
+    AdamSetting,
+    PathConstants,
+    ProblemConstants,
+    RoundMeasures,
+    measure_round,
+    measure_step,
+    moment_ratio,
+)
 
 
 class Problem(Protocol):
@@ -100,9 +108,7 @@ class Logistic:
 
     def largest_grad(self, w, half):
         """Bound every coordinate of every gradient in the box of half-width `half` around w, `(batch,)`."""
-        return np.abs(self.inputs).mean(axis=2).max(axis=(1, 2)) + self.ridge * (
-            np.abs(w).max(axis=1) + half
-        )
+        return np.abs(self.inputs).mean(axis=2).max(axis=(1, 2)) + self.ridge * (np.abs(w).max(axis=1) + half)
 
     def device_grad(self, w):
         margin = np.einsum("bnsi,bni->bns", self.inputs, w) * self.signs
@@ -164,7 +170,9 @@ class Run:
     largest_step: np.ndarray  # (batch,): of |m| / sqrt(v + eps)
     largest_ratio: np.ndarray  # (batch,): of m^2 / v where v > 0
     path: list[list[PathConstants]]  # by round and step, each (batch, devices)
-    measures: list[list[RoundMeasures]]  # by instance and round
+    rounds: list[
+        tuple
+    ]  # by round: changes of W, mean preconditioners, what moves, gradient: for `measures_of`
 
     def path_of(self, instance: int) -> PathConstants:
         """Return the constants of every step of one instance, shape `(rounds, local_steps, devices)`."""
@@ -176,6 +184,14 @@ class Run:
                 for field in fields(PathConstants)
             }
         )
+
+    def measures_of(self, instance: int, adam: AdamSetting) -> list[RoundMeasures]:
+        """Return what Theorem 9 needs of every round of one instance."""
+        measured = []
+        for parts in self.rounds:
+            *arrays, gradient, shares = (part[instance] for part in parts)
+            measured.append(measure_round(*arrays, gradient=gradient, shares=shares, adam=adam))
+        return measured
 
     def constants(self, problem: Problem, instance: int, *, floor: bool = True) -> ProblemConstants:
         """Return the constants measured on one instance, with `rms` heterogeneity."""
@@ -226,7 +242,7 @@ def simulate(
         momentum_error=np.empty((rounds, batch, 2)), residual=empty.copy(),
         grad_bound=empty.copy(), heterogeneity=np.zeros((batch, devices)), second_moment_floor=np.full(batch, np.inf),
         captured=np.ones(batch), largest_step=empty.copy(), largest_ratio=empty.copy(),
-        path=[[None] * adam.local_steps for _ in range(rounds)], measures=[[] for _ in range(batch)],
+        path=[[None] * adam.local_steps for _ in range(rounds)], rounds=[],
     )  # fmt: skip
     run.weights[0] = run.virtual[0] = start
     for r in range(rounds):
@@ -258,8 +274,7 @@ def simulate(
         sent = changes[0] + residual
         kept = masks(r) if masks else choose(rule, [sent, *changes[1:]], num_kept, rng)
         moving = np.ones_like(kept[0]) if error_feedback else kept[0]
-        for one, measured in enumerate(run.measures):
-            measured.append(measure_round(changes[0][one], scale[one], moving[one], at_virtual[one], problem.shares[one], adam))
+        run.rounds.append((changes[0], scale, moving, at_virtual, problem.shares))
         energy, total = ((np.square(x)).sum(axis=2) for x in (sent * kept[0], sent))
         run.captured = np.minimum(
             run.captured, np.divide(energy, total, out=np.ones_like(total), where=total > 0).min(axis=1)

@@ -137,9 +137,7 @@ def test_with_feedback_what_is_dropped_does_not_add_up():
     problem = fedsim.Linear(np.array([[[1.0, 0.4]]]), np.ones((1, 1)))
     adam = AdamSetting(1e-3, 0.0, 0.99, 100.0)
     for feedback in (False, True):
-        run = fedsim.simulate(
-            problem, adam, np.zeros((1, 2)), rounds=40, num_kept=1, error_feedback=feedback
-        )
+        run = fedsim.simulate(problem, adam, np.zeros((1, 2)), rounds=40, num_kept=1, error_feedback=feedback)
         held = np.linalg.norm(run.virtual - run.weights, axis=2).max()
         known = {"residual": held} if feedback else {}
         bound = divergence_bound(
@@ -152,7 +150,11 @@ def test_with_feedback_what_is_dropped_does_not_add_up():
         assert distances[1] == pytest.approx(distances[0] * (1 if feedback else 4), rel=0.5)
         if feedback:
             wrong = divergence_bound(
-                run.constants(problem, 0), adam, rounds=40, sparsification=run.dropped[:, 0], residual=held / 2
+                run.constants(problem, 0),
+                adam,
+                rounds=40,
+                sparsification=run.dropped[:, 0],
+                residual=held / 2,
             )
             assert (run.server_distance[1:, 0, 0] > wrong.server[1:, 0] * SLACK).any()
 

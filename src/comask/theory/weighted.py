@@ -42,7 +42,13 @@ class RoundMeasures:
 
 
 def measure_round(
-    change: ArrayLike, scale: ArrayLike, kept: ArrayLike, gradient: ArrayLike, shares: ArrayLike, adam: AdamSetting
+    change: ArrayLike,
+    scale: ArrayLike,
+    kept: ArrayLike,
+    *,
+    gradient: ArrayLike,
+    shares: ArrayLike,
+    adam: AdamSetting,
 ) -> RoundMeasures:
     """Measure one round for `weighted_convergence_bound`: the sums of equation (44).
 
@@ -59,7 +65,12 @@ def measure_round(
     """
     dw, q, x, p = (np.asarray(a, np.float64) for a in (change, scale, gradient, shares))
     masks = np.asarray(kept, bool)
-    if not (dw.ndim == 2 and dw.shape == q.shape == masks.shape and x.shape == dw.shape[1:] and p.shape == dw.shape[:1]):
+    if not (
+        dw.ndim == 2
+        and dw.shape == q.shape == masks.shape
+        and x.shape == dw.shape[1:]
+        and p.shape == dw.shape[:1]
+    ):
         raise ConfigError(
             "change, scale and kept must have one shape (N, d), gradient (d,) and shares (N,), got "
             f"{dw.shape}, {q.shape}, {masks.shape}, {x.shape} and {p.shape}."
@@ -103,7 +114,7 @@ def weighted_convergence_bound(
     require_non_negative("gap", gap)
 
     def mean(name: str) -> float:
-        return sum(getattr(one, name) for one in rounds) / len(rounds)
+        return float(np.mean([getattr(one, name) for one in rounds]))
 
     length = adam.lr * adam.local_steps
     progress = gap / (length * len(rounds)) + smoothness * mean("moved") / (2 * length)
