@@ -62,14 +62,14 @@ def sparsity_of(run, instance, density, *, error_feedback, worst=False, crude=Fa
     )
 
 
-def simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed, **options):
+def simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed, *, rule="w", **options):
     """Draw a batch of problems that `spread` drives apart, and run on them."""
     rng = np.random.default_rng(seed)
     apart = {"spread": spread} if kind is fedsim.random_quadratics else {"skew": spread}
     problem = kind(rng, batch=BATCH, devices=DEVICES, dim=DIM, **apart, **options)
     start = rng.normal(size=(BATCH, DIM))
     run = fedsim.simulate(
-        problem, adam, start, rounds=rounds, num_kept=num_kept, error_feedback=error_feedback
+        problem, adam, start, rounds=rounds, num_kept=num_kept, error_feedback=error_feedback, rule=rule
     )
     return problem, start, run
 
@@ -142,11 +142,11 @@ def test_no_gap_is_larger_than_theorem_7_allows(
 
 
 @settings(max_examples=40, deadline=None)
-@given(**runs)
+@given(rule=st.sampled_from(["w", "random", "separate"]), **runs)
 def test_no_preconditioned_gradient_is_larger_than_theorem_9_allows(
-    *, kind, adam, num_kept, error_feedback, rounds, spread, seed
+    *, rule, kind, adam, num_kept, error_feedback, rounds, spread, seed
 ):
-    problem, _, run = simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed)
+    problem, _, run = simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed, rule=rule)
     values = problem.value(run.virtual[[0, -1]].transpose(1, 0, 2))
     for instance in range(BATCH):
         path = run.measures_of(instance, adam)
