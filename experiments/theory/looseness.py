@@ -4,7 +4,7 @@
 
 Random quadratics (8 weights, 3 devices), 300 instances a setting. From left to right one more constant is measured instead
 of bounded, so the drop from column to column is what that constant's worst case costs. Writes `results/looseness.json`
-and prints the tables of `docs/theory.md`, section 10. About a minute.
+and prints the tables of `docs/theory.md`, section 12. About a minute.
 """
 
 from __future__ import annotations

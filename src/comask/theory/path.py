@@ -58,7 +58,7 @@ def measure_step(
     weights: tuple[Array, Array],
     eps: float,
 ) -> PathConstants:
-    """Measure the constants of one local step and the reference's step beside it.
+    """Measure the constants of one local step and the reference's step beside it: equation (17').
 
     Args:
         device: The device's `(w, m, v)` after the step, each of shape `(..., d)`; norms are over the last axis.
