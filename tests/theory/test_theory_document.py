@@ -52,7 +52,10 @@ def test_braces_and_delimiters_match():
         (r"\\lvert(?![a-z])", r"\\rvert(?![a-z])"),
         (r"\\begin(?![a-z])", r"\\end(?![a-z])"),
     ]
-    pairs += [(r"\\langle(?![a-z])", r"\\rangle(?![a-z])"), (r"\\[bB]igg?l(?![a-z])", r"\\[bB]igg?r(?![a-z])")]
+    pairs += [
+        (r"\\langle(?![a-z])", r"\\rangle(?![a-z])"),
+        (r"\\[bB]igg?l(?![a-z])", r"\\[bB]igg?r(?![a-z])"),
+    ]
     for formula in formulas(TEXT):
         bare = re.sub(r"\\[{}]", "", formula)
         for opened, closed in pairs:
