@@ -109,7 +109,7 @@ def test_the_advised_density_has_the_least_bound_for_the_same_bytes():
 
 
 @pytest.mark.parametrize(
-    ("steps", "words"), [(30, "the mask from |dW| loses little"), (3, "try -o mask=bound")]
+    ("steps", "words"), [(30, "the mask from |dW| loses little"), (3, "try --mask bound")]
 )
 def test_the_advice_on_the_mask_depends_on_the_local_steps(steps, words, capsys):
     show_plan(answer(local_steps=steps))
