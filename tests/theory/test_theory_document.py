@@ -92,7 +92,7 @@ def rows(header):
     ("header", "name"),
     [
         (r"| setting | crude | $\nu$ measured | $E^{r}$ measured |", "divergence"),
-        (r"| setting | crude | $\nu$ measured | $\mu$", "gradient"),
+        (r"| setting | crude | $\nu$ measured | $\mathcal M$", "gradient"),
     ],
 )
 def test_the_tables_of_looseness_are_what_the_experiment_wrote(header, name):
