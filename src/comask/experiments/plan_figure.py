@@ -9,7 +9,7 @@ import numpy as np
 
 from comask.algorithms import ALGORITHMS
 from comask.errors import MissingExtraError
-from comask.experiments.coded_sizes import predicted_bytes
+from comask.experiments.coded_sizes import predicted_bytes, value_shares
 from comask.experiments.planning import Line, Plan
 from comask.experiments.units import RATE, parse, show_bytes, show_prefix, show_seconds
 
@@ -100,15 +100,11 @@ def _fastest(plan: Plan) -> list[Line]:
 def _draw_bytes(axes: Axes, plan: Plan, line: Line, style: dict[str, Any]) -> None:
     least = max(_LEAST_DENSITY, 1 / plan.dim)
     densities = np.geomspace(min(least, plan.config.density), 1, _DENSITIES)
+    config = plan.config
+    shares = value_shares(line.algorithm, line.codec, plan.dim, config.density, config.rounds)
+    known: dict[str, Any] = {"num_buffers": plan.num_buffers, "rounds": config.rounds, "shares": shares}
     sizes = [
-        predicted_bytes(
-            line.algorithm,
-            line.codec,
-            plan.dim,
-            float(density),
-            num_buffers=plan.num_buffers,
-            rounds=plan.config.rounds,
-        )
+        predicted_bytes(line.algorithm, line.codec, plan.dim, float(density), **known)
         for density in densities
     ]
     axes.plot(densities, sizes, **style)

@@ -99,7 +99,7 @@ def _prediction_cells(prediction: Prediction) -> tuple[str, ...]:
 def _about_bytes(plan: Plan) -> tuple[str, ...]:
     scaled = f" and scaled linearly to {plan.dim:,}" if plan.dim > SAMPLE else ""
     size = (
-        "Upload: one client, one round, for a mask without structure; masks of trained networks take less. "
+        "Upload: one client, one round, for normal changes; those of trained networks have structure and take less. "
         "Round: all clients. Send: one upload at the uplink. Saving: over dense FedAdam in float32."
     )
     if any(line.codec == OWN for line in plan.lines):

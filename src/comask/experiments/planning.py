@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from comask.algorithms import ALGORITHMS
 from comask.errors import ConfigError, UnknownNameError
-from comask.experiments.coded_sizes import density_in_budget, predicted_bytes
+from comask.experiments.coded_sizes import density_in_budget, predicted_bytes, value_shares
 from comask.experiments.plan_config import PlanConfig
 from comask.experiments.timing import Work, measure_work
 from comask.experiments.units import BYTES, COUNT, RATE, parse
@@ -163,7 +164,12 @@ def _line(
     config: PlanConfig, dim: int, num_buffers: int, pair: tuple[str, str], *, work: Work, baseline: Work
 ) -> Line:
     name, codec = pair
-    cost = predicted_bytes(name, codec, dim, config.density, num_buffers=num_buffers, rounds=config.rounds)
+    known: dict[str, Any] = {
+        "num_buffers": num_buffers,
+        "rounds": config.rounds,
+        "shares": value_shares(name, codec, dim, config.density, config.rounds),
+    }
+    cost = predicted_bytes(name, codec, dim, config.density, **known)
     dense = predicted_bytes(*BASELINE, dim, 1.0, num_buffers=num_buffers)
     budget = None if config.budget is None else _amount(config.budget, BYTES)
     blocks = upload_shapes(name, config.rounds)[-1].blocks
@@ -175,9 +181,7 @@ def _line(
         round_bytes=config.clients * cost,
         upload_seconds=8 * cost / _amount(config.uplink, RATE),
         saving=dense / cost,
-        budget_density=None
-        if budget is None
-        else density_in_budget(name, codec, dim, budget, num_buffers=num_buffers, rounds=config.rounds),
+        budget_density=None if budget is None else density_in_budget(name, codec, dim, budget, **known),
         work=work,
         break_even=None
         if pair == BASELINE

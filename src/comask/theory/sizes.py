@@ -55,8 +55,8 @@ MESSAGES: Mapping[str, Message] = MappingProxyType(
 VALUE_BITS: Mapping[str, float] = MappingProxyType(
     {"exact": 32.0, "half": 16.0, "compact": (4.0625 + 4 + 4) / 3, "extreme": 2.0}
 )
-"""Bits of a kept value by codec preset, averaged over three streams. Scales are included (16 bits for 256 values of a linear
-coding); the few bytes that a stream needs once are not."""
+"""Bits of a kept value by codec preset, averaged over three streams, at full width: entropy coding of values (`compact`, `extreme`)
+can only shorten them. Scales are included (16 bits for 256 values of a linear coding); the few bytes that a stream needs once are not."""
 
 SizeOf = Callable[[Message, int, int], float]
 """From a message, d and k to the bytes of one upload: `upload_bytes`, or a measurement."""
