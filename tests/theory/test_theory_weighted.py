@@ -82,7 +82,7 @@ def test_instances_come_close_to_the_bound(instance):
         (equal_coordinates, {"energy_kept": 2.0}),
         (equal_coordinates, {"energy": 0.5}),
     ],
-    ids=str,
+    ids=lambda value: value.__name__ if callable(value) else "-".join(value),
 )
 def test_a_measure_that_is_wrong_is_caught(instance, factors):
     assert ratio(*instance(), **factors) > 1 + 1e-6

@@ -109,7 +109,7 @@ def test_the_advised_density_has_the_least_bound_for_the_same_bytes():
 
 
 @pytest.mark.parametrize(
-    ("steps", "words"), [(30, "the mask from |dW| loses little"), (3, "try --mask bound")]
+    ("steps", "words"), [(30, "the mask from |dW| loses little"), (3, "try --mask fair")]
 )
 def test_the_advice_on_the_mask_depends_on_the_local_steps(steps, words, capsys):
     show_plan(answer(local_steps=steps))
@@ -244,7 +244,13 @@ def test_json_holds_every_number_and_no_infinity(capsys):
     code, stdout, _ = call(capsys, "plan", "--params", "2k", "--codec", "exact", "--json")
     facts = json.loads(stdout, parse_constant=pytest.fail)
     assert (code, facts["dim"], facts["timed_positions"]) == (0, 2000, 2000)
-    assert [row["algorithm"] for row in facts["lines"]] == ["fedadam", "fedadam-top", "fedadam-ssm", "fedavg"]
+    assert [row["algorithm"] for row in facts["lines"]] == [
+        "fedadam",
+        "fedadam-top",
+        "fedadam-ssm",
+        "comask",
+        "fedavg",
+    ]
     for row in facts["lines"]:
         assert (row["break_even"] is None) == (row["pays"] != "below")
         assert math.isfinite(row["work"]["make"])

@@ -45,7 +45,7 @@ class PlanConfig:
         None, "Bytes that one upload may have.", amount_of("a size such as 100kB", BYTES), fallback="no limit"
     )
     algorithms: str = setting(
-        "fedadam,fedadam-top,fedadam-ssm,fedavg",
+        "fedadam,fedadam-top,fedadam-ssm,comask,fedavg",
         "Methods to compare, separated by commas.",
         text("algorithms' names separated by commas"),
     )

@@ -137,7 +137,7 @@ def _about_choices(plan: Plan) -> str:
     mask = (
         "the mask from |dW| loses little"
         if share <= _SMALL_REACH
-        else "masks that also look at dM can pay, try --mask bound"
+        else "masks that also follow dM and dV can train better, try --mask fair, or more local steps"
     )
     if advice.floor > _MOSTLY:
         density = (
