@@ -18,7 +18,7 @@ from comask.wire import decode, encode
 SAMPLE = 1 << 19
 """Positions that are timed at most; the time of longer vectors is proportional to their length."""
 
-_REPEATS = 3
+_LEAST_REPEATS, _MOST_REPEATS, _ENOUGH_SECONDS = 3, 15, 0.2
 
 _Result = TypeVar("_Result")
 
@@ -55,7 +55,7 @@ def measure_work(algorithm: str, codec: str, dim: int, density: float, *, rounds
         rounds: Rounds of the run; what the last of them does is timed, so that no warm-up is.
 
     Returns:
-        The least of three measurements each, after one that is not counted.
+        The least of at least three measurements each, after one that is not counted.
     """
     length = min(dim, SAMPLE)
     made = configured(algorithm, codec, density)
@@ -77,8 +77,8 @@ def measure_work(algorithm: str, codec: str, dim: int, density: float, *, rounds
 
 def _least(call: Callable[[], _Result]) -> tuple[_Result, float]:
     result = call()  # compiles kernels, or loads them
-    seconds = []
-    for _ in range(_REPEATS):
+    seconds: list[float] = []
+    while len(seconds) < _LEAST_REPEATS or (sum(seconds) < _ENOUGH_SECONDS and len(seconds) < _MOST_REPEATS):
         began = time.process_time()
         call()
         seconds.append(time.process_time() - began)
