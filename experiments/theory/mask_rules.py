@@ -169,6 +169,10 @@ def show(runs: dict[Key, dict[str, Any]]) -> None:
         if len(values(runs, *case, "bound", "accuracy")) == len(values(runs, *case, "w", "accuracy"))
     ]
     print(f"| {' | '.join(' '.join(f'{x:+.1f}' for x in row) for row in differences)} |")
+    print("\nobjective (25) that the rule's masks drop, over the least")
+    for rule in RULES:
+        cells = [values(runs, name, steps, rule, "dropped") for name, steps in cases]
+        print(f"| `{rule}` | {' | '.join(f'{x.mean():.3f}' if len(x) else '' for x in cells)} |")
     adam = AdamConfig()
     print("\nwhat the bound says of the uploads of `w` (means over seeds, rounds and clients)")
     names = (

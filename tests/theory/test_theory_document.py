@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
@@ -101,3 +102,36 @@ def test_the_tables_of_looseness_are_what_the_experiment_wrote(header, name):
     assert set(table) == set(measured)
     for setting, row in table.items():
         assert row == pytest.approx(list(measured[setting].values()), rel=0.05)
+
+
+@pytest.mark.parametrize("rule", ["w", "bound", "fair", "v", "m"])
+def test_the_table_of_mask_rules_is_what_the_runs_recorded(rule):
+    lines = (RESULTS / "mask_rules.jsonl").read_text().splitlines()
+    runs = [json.loads(line) for line in lines]
+    assert (
+        len({(run["dataset"], run["local_steps"], run["seed"], run["rule"]) for run in runs})
+        == len(runs)
+        == 60
+    )
+    columns = [(name, steps) for steps in (3, 30) for name in ("fashion-mnist-mini", "cifar10")]
+    (row,) = re.findall(rf"^\| `{rule}` \| (.*%?) \|$", TEXT[TEXT.index("| rule | ") :], re.MULTILINE)[:1]
+    for (name, steps), cell in zip(columns, row.split("|"), strict=True):
+        seen = [
+            100 * run["accuracy"]
+            for run in runs
+            if (run["dataset"], run["local_steps"], run["rule"]) == (name, steps, rule)
+        ]
+        mean, deviation = map(float, cell.split("±"))
+        assert len(seen) == 3
+        assert (mean, deviation) == (
+            pytest.approx(np.mean(seen), abs=0.051),
+            pytest.approx(np.std(seen, ddof=1), abs=0.051),
+        )
+
+
+def test_the_table_of_momentum_is_what_the_experiment_wrote():
+    measured = json.loads((RESULTS / "mask_momentum.json").read_text())
+    for steps in (3, 30):
+        (row,) = re.findall(rf"^\| \$L={steps}\$ \| (.*) \|$", TEXT, re.MULTILINE)
+        wanted = [rule["broadcast momentum"] for rule in measured[f"L = {steps}"].values()]
+        assert [float(cell) for cell in row.split("|")] == pytest.approx(wanted, rel=0.05)
