@@ -16,7 +16,10 @@ from comask.algorithms import ALGORITHMS, algorithm_options, source, summary
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.+?)\\\)</span>', re.DOTALL)
 _DISPLAY = re.compile(r'<div class="arithmatex">\s*\\\[(.+?)\\\]\s*</div>', re.DOTALL)
 _NUMBER = re.compile(r"\\tag\{(.+?)\}")
-_UNKNOWN = re.compile(r"<m[ion]>(\\[^<]*)</m")
+_BARE = re.compile(r"\\(mathcal|mathsf|mathrm) ([A-Za-z])")
+_SIZED = re.compile(r"\\[bB]igg?([lr])(?![a-zA-Z])")
+_BAR = re.compile(r"(?<!\\left)(?<!\\right)\\([lr])(vert|Vert|angle)(?![a-zA-Z])")
+_UNKNOWN = re.compile(r"<m(?:[ion]|text)[^>]*>(\\[^<]*)</m")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -38,10 +41,17 @@ def _equation(formula: str) -> str:
 
 
 def _mathml(formula: str, display: str) -> str:
-    math = convert(formula.strip(), display=display)
+    math = convert(_paired(_BARE.sub(r"\\\1{\2}", formula)).strip(), display=display)
     if unknown := _UNKNOWN.findall(math):
         raise ValueError(f"The formula {formula!r} has commands that cannot be drawn: {unknown}.")
     return math
+
+
+def _paired(formula: str) -> str:
+    """Write delimiters as pairs, to which the browser gives the size: `convert` takes a bar by itself for an operator."""
+    side = {"l": r"\left", "r": r"\right"}
+    formula = _SIZED.sub(lambda match: side[match[1]], formula)
+    return _BAR.sub(lambda match: side[match[1]] + match[0], formula)
 
 
 def _algorithms() -> str:

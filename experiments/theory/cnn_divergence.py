@@ -33,13 +33,16 @@ from comask.theory import (
     convergence_bound_nonconvex,
     divergence_bound,
     mask_weights,
+    measure_round,
     measure_step,
     momentum_error,
     path_divergence_bound,
     sparsification_bound,
+    weighted_convergence_bound,
 )
 
 HERE = Path(__file__).parent
+OUTPUT = HERE / "results" / "cnn_divergence.json"
 FIGURE = HERE.parents[1] / "docs" / "figures" / "theory-cnn-divergence.svg"
 CLIENTS, IMAGES, DENSITY, SEED = 5, 1000, 0.05, 0
 
@@ -109,12 +112,14 @@ def run(problem: Problem, adam: AdamSetting, rounds: int) -> dict:
     reference = state
     path, dropped, server, device, losses, masks, gradients = [], [], [[0.0] * 3], [], [], [], []
     grad_bound, floor, delta, captured, stale = 0.0, np.inf, np.zeros(CLIENTS), 1.0, []
+    measures, after, share = [], [], []
     for r in range(rounds):
         locals_, row, apart = [state] * CLIENTS, [], [[distance(state, reference)] * CLIENTS]
         loss, central, _ = problem.all(state[0])
         losses.append(loss)
         gradients.append(float(np.linalg.norm(central)))
         stale.append(float(np.linalg.norm(state[1] - central)))
+        scale = np.zeros((CLIENTS, dim))
         for _ in range(adam.local_steps):
             ahead = problem.all(reference[0])[1]
             following = adam_step(reference, ahead, adam)
@@ -127,6 +132,7 @@ def run(problem: Problem, adam: AdamSetting, rounds: int) -> dict:
                     tuple(locals_[n]), tuple(following), (each[n], there, ahead), before, adam.eps
                 )
                 constants.append(one)
+                scale[n] += 1 / np.sqrt(locals_[n][2] + adam.eps) / adam.local_steps
                 delta[n] = max(delta[n], float(one.heterogeneity))
                 grad_bound = max(grad_bound, *(float(np.abs(g).max()) for g in (each[n], there, ahead)))
                 floor = min(floor, float(locals_[n][2].min()))
@@ -138,12 +144,25 @@ def run(problem: Problem, adam: AdamSetting, rounds: int) -> dict:
         changes = [np.array([x - old for x, old in zip(local, state, strict=True)]) for local in locals_]
         kept = [top_k(np.abs(change[0]), num_kept) for change in changes]
         captured = min(captured, *(captured_energy(change[0], num_kept) for change in changes))
+        by_device = np.array([change[0] for change in changes])
+        measures.append(
+            measure_round(by_device, scale, kept, gradient=central, shares=problem.shares, adam=adam)
+        )
+        share.append(measures[-1].energy_kept / measures[-1].energy)
         lost = sum(p * change * ~s for p, change, s in zip(problem.shares, changes, kept, strict=True))
         dropped.append(np.linalg.norm(lost, axis=1).tolist())
         masks.append(compare_masks(changes[0], locals_[0], adam, num_kept))
         sent = sum(p * change * s for p, change, s in zip(problem.shares, changes, kept, strict=True))
         state = [old + x for old, x in zip(state, sent, strict=True)]
         server.append(distance(state, reference))
+        after.append(
+            weighted_convergence_bound(
+                measures,
+                adam,
+                smoothness=max(float(one.smoothness) for row in path for step in row for one in step),
+                gap=max(0.0, losses[0] - problem.all(state[0])[0]),
+            )
+        )
         print(f"round {r + 1}: loss {loss:.3f}, distance of W {server[-1][0]:.3f}")
     constants = ProblemConstants(
         dim,
@@ -155,6 +174,8 @@ def run(problem: Problem, adam: AdamSetting, rounds: int) -> dict:
     return {
         "path": PathConstants.stack(path), "dropped": np.array(dropped), "server": np.array(server),
         "device": np.array(device), "constants": constants, "masks": masks, "losses": losses,
+        "weighted": [float(np.sqrt(np.mean([one.gradient for one in measures[: r + 1]]))) for r in range(rounds)],
+        "weighted_bound": after, "energy_kept": share,
         "gradients": gradients, "captured": captured, "stale": float(np.sqrt(np.mean(np.square(stale)))),
     }  # fmt: skip
 
@@ -208,36 +229,47 @@ def summarise(problem: Problem, adam: AdamSetting, measured: dict) -> dict:
         ).server.tolist(),
         "gradient": float(np.sqrt(np.mean(np.square(measured["gradients"])))),
         "gradient_bound": convergence_bound_nonconvex(constants, adam, sparsity, rounds=rounds, gap=measured["losses"][0]),
+        "weighted_gradient": measured["weighted"],
+        "weighted_gradient_bound": measured["weighted_bound"],
+        "weighted_energy_kept": measured["energy_kept"],
         "momentum_error": momentum_error(constants, adam, sparsity).total,
     }  # fmt: skip
 
 
 def draw(results: dict[str, dict]) -> None:
-    """Draw the distance of the weights against steps, one panel for each epsilon."""
+    """Draw distances and preconditioned gradients, measured and bounded, against steps; a column for each epsilon."""
     mpl.rcParams["svg.hashsalt"] = "comask"
-    figure, axes = plt.subplots(1, len(results), figsize=(10, 4), sharey=True, layout="constrained")
-    for axis, (title, result) in zip(np.atleast_1d(axes), results.items(), strict=True):
+    figure, grid = plt.subplots(
+        2, len(results), figsize=(10, 6.5), sharex=True, sharey="row", layout="constrained",
+        squeeze=False, height_ratios=(3, 2),
+    )  # fmt: skip
+    for (upper, lower), (title, result) in zip(grid.T, results.items(), strict=True):
         steps = result["setting"]["local_steps"]
         ticks = steps * np.arange(len(result["server"]))
         for key, label, style in [
             (
                 "data",
-                "bound, one constant for all steps",
+                "bound (17), one constant for all steps",
                 "C1--",
-            ),  # the crude constants' line is the same: (17)
-            ("path", "bound, every step's constants: broadcast", "C2s"),
+            ),  # the crude constants' line is the same
+            ("path", "bound (17'), every step's constants: broadcast", "C2s"),
             ("server", "measured: broadcast", "ko"),
         ]:
-            axis.plot(ticks[1:], np.array(result[key])[1:, 0], style, label=label)
+            upper.plot(ticks[1:], np.array(result[key])[1:, 0], style, label=label)
         for key, label, style in [
-            ("path_device", "bound, every step's constants: farthest device", "C2-"),
+            ("path_device", "bound (17'), every step's constants: farthest device", "C2-"),
             ("device", "measured: farthest device", "k-"),
         ]:
             for r, row in enumerate(np.array(result[key])[:, :, 0]):
-                axis.plot(ticks[r] + np.arange(steps + 1), row, style, lw=1, label=None if r else label)
-        axis.set(title=title, xlabel="local steps", yscale="log", ylim=(1e-2, None))
-    np.atleast_1d(axes)[0].set_ylabel("distance of the weights to centralised Adam")
-    np.atleast_1d(axes)[0].legend(fontsize="small")
+                upper.plot(ticks[r] + np.arange(steps + 1), row, style, lw=1, label=None if r else label)
+        upper.set(title=title, yscale="log", ylim=(1e-2, None))
+        lower.plot(ticks[1:], result["weighted_gradient_bound"], "C2s-", lw=1, label="bound (45)")
+        lower.plot(ticks[1:], result["weighted_gradient"], "ko-", lw=1, label="measured")
+        lower.set(xlabel="local steps", yscale="log")
+    grid[0, 0].set_ylabel("distance of the weights\nto centralised Adam")
+    grid[1, 0].set_ylabel("preconditioned gradient,\nroot mean square so far")
+    for axis in grid[:, 0]:
+        axis.legend(fontsize="small", frameon=False)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, metadata={"Date": None})
 
@@ -246,15 +278,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--local-steps", type=int, default=10)
+    parser.add_argument("--draw", action="store_true", help="measure nothing, draw what there is")
     arguments = parser.parse_args()
+    if arguments.draw:
+        draw(json.loads(OUTPUT.read_text()))
+        return
     torch.set_num_threads(1)
     problem, results = Problem(), {}
     for eps in (1e-6, 1e-3):
         adam = AdamSetting(1e-3, eps=eps, local_steps=arguments.local_steps)
         results[f"eps = {eps:g}"] = summarise(problem, adam, run(problem, adam, arguments.rounds))
-    output = HERE / "results" / "cnn_divergence.json"
-    output.parent.mkdir(exist_ok=True)
-    output.write_text(json.dumps(results, indent=1) + "\n")
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(json.dumps(results, indent=1) + "\n")
     draw(results)
 
 

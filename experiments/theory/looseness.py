@@ -2,9 +2,9 @@
 
     python experiments/theory/looseness.py
 
-Random quadratics (8 weights, 3 devices), 300 instances a setting. From left to right one more constant is measured instead
+Random quadratics and logistic regressions (8 weights, 3 devices), 300 instances a setting. From left to right one more constant is measured instead
 of bounded, so the drop from column to column is what that constant's worst case costs. Writes `results/looseness.json`
-and prints the tables of `docs/theory.md`, section 10. About a minute.
+and prints the tables of `docs/theory.md`, section 12. About a minute.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from comask.theory import (
     divergence_bound,
     path_divergence_bound,
     preconditioner_range,
+    residual_bound,
     sparsification_bound,
+    weighted_convergence_bound,
 )
 
 HERE = Path(__file__).parent
@@ -36,6 +38,7 @@ SETTINGS = {
     "larger epsilon": (AdamSetting(1e-3, 0.9, 0.999, 1e-2, 10), 30, 0.5),
     "small steps": (AdamSetting(1e-2, 0.9, 0.99, 10.0, 4), 200, 0.5),
     "small steps, like data": (AdamSetting(1e-2, 0.9, 0.99, 10.0, 4), 200, 0.02),
+    "small steps, logistic": (AdamSetting(1e-2, 0.9, 0.99, 10.0, 4), 200, None),
 }
 
 
@@ -43,34 +46,49 @@ def median(values: list[float]) -> float:
     return float(np.median(values))
 
 
-def divergence_row(adam: AdamSetting, rounds: int, spread: float, num_kept: int) -> dict[str, float]:
+def divergence_row(
+    adam: AdamSetting, rounds: int, spread: float | None, num_kept: int, *, feedback: bool
+) -> dict[str, float]:
     """Return the median of bound / measured for the broadcast weights after the last round."""
     problem, start = instances(spread)
-    run = fedsim.simulate(problem, adam, start, rounds=rounds, num_kept=num_kept)
+    run = fedsim.simulate(problem, adam, start, rounds=rounds, num_kept=num_kept, error_feedback=feedback)
+    held_back = np.linalg.norm(run.virtual - run.weights, axis=2).max(axis=0)
     ratios: dict[str, list[float]] = {"crude": [], "floor of v": [], "dropped": [], "every step": []}
     for i in range(BATCH):
         crude, data = run.constants(problem, i, floor=False), run.constants(problem, i)
         measured, dropped = run.server_distance[-1, i, 0], run.dropped[:, i]
-        bounds = {
-            "crude": divergence_bound(
-                crude, adam, rounds=rounds, sparsification=sparsification_bound(crude, adam, num_kept / DIM)
-            ),
-            "floor of v": divergence_bound(
-                data, adam, rounds=rounds, sparsification=sparsification_bound(data, adam, num_kept / DIM)
-            ),
-            "dropped": divergence_bound(data, adam, rounds=rounds, sparsification=dropped),
-        }
-        for name, bound in bounds.items():
-            ratios[name].append(bound.server[-1, 0] / measured)
+        kept = Sparsity(num_kept / DIM, feedback)
+
+        def bound(constants, sparsification, residual):
+            options = {"residual": residual} if feedback else {}
+            return divergence_bound(
+                constants, adam, rounds=rounds, sparsification=sparsification, **options
+            ).server[-1, 0]
+
         path, _ = path_divergence_bound(
-            run.path_of(i), adam, shares=problem.shares[i], sparsification=dropped
+            run.path_of(i),
+            adam,
+            shares=problem.shares[i],
+            sparsification=dropped,
+            residual=held_back[i] if feedback else None,
         )
-        ratios["every step"].append(path[-1, 0] / measured)
+        bounds = {
+            "crude": bound(
+                crude, sparsification_bound(crude, adam, kept.density), residual_bound(crude, adam, kept)
+            ),
+            "floor of v": bound(
+                data, sparsification_bound(data, adam, kept.density), residual_bound(data, adam, kept)
+            ),
+            "dropped": bound(data, dropped, held_back[i]),
+            "every step": path[-1, 0],
+        }
+        for name, value in bounds.items():
+            ratios[name].append(value / measured)
     return {name: median(values) for name, values in ratios.items()}
 
 
 def gradient_row(
-    adam: AdamSetting, rounds: int, spread: float, num_kept: int, *, feedback: bool
+    adam: AdamSetting, rounds: int, spread: float | None, num_kept: int, *, feedback: bool
 ) -> dict[str, float]:
     """Return the median of bound / measured for the root mean square gradient, and for the last optimality gap."""
     problem, start = instances(spread)
@@ -83,8 +101,10 @@ def gradient_row(
         "floor of v": [],
         "stale, captured": [],
         "momentum error": [],
+        "own norm (45)": [],
         "gap (38)": [],
     }
+    values = problem.value(run.virtual[[0, -1]].transpose(1, 0, 2))
     density = Sparsity(num_kept / DIM, feedback)
     for i in range(BATCH):
         crude, data = run.constants(problem, i, floor=False), run.constants(problem, i)
@@ -96,6 +116,11 @@ def gradient_row(
         ratios["floor of v"].append(convergence_bound_nonconvex(data, adam, density, **more) / gradient[i])
         ratios["stale, captured"].append(convergence_bound_nonconvex(data, adam, known, **more) / gradient[i])
         ratios["momentum error"].append(with_measured_error(run, i, data, adam, known, **more) / gradient[i])
+        path = run.measures_of(i, adam)
+        own = weighted_convergence_bound(
+            path, adam, smoothness=problem.smoothness[i], gap=max(0.0, values[i, 0] - values[i, 1])
+        )
+        ratios["own norm (45)"].append(own / np.sqrt(np.mean([one.gradient for one in path])))
         strong = convergence_bound_convex(
             data, adam, worst, strong_convexity=problem.strong_convexity[i], **more
         )
@@ -122,11 +147,15 @@ def with_measured_error(run, i, constants, adam, sparsity, *, rounds, gap) -> fl
     return np.sqrt(high / low) * (root / np.sqrt(sparsity.energy * low) + error)
 
 
-def instances(spread: float):
+def instances(spread: float | None):
+    """Draw quadratics whose minimisers and curvatures are `spread` apart, or logistic regressions for None."""
     rng = np.random.default_rng(0)
-    problem = fedsim.random_quadratics(
-        rng, batch=BATCH, devices=DEVICES, dim=DIM, spread=spread, tilt=0.3 * spread
-    )
+    if spread is None:
+        problem = fedsim.random_logistic(rng, batch=BATCH, devices=DEVICES, dim=DIM, skew=0.5, ridge=0.1)
+    else:
+        problem = fedsim.random_quadratics(
+            rng, batch=BATCH, devices=DEVICES, dim=DIM, spread=spread, tilt=0.3 * spread
+        )
     return problem, rng.normal(size=(BATCH, DIM))
 
 
@@ -134,7 +163,11 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
     names = list(next(iter(rows.values())))
     print(f"\n{title}\n| setting | {' | '.join(names)} |\n| --- |{' ---: |' * len(names)}")
     for setting, row in rows.items():
-        print(f"| {setting} | {' | '.join(f'{row[name]:.3g}' for name in names)} |")
+        print(f"| {setting} | {' | '.join(two_digits(row[name]) for name in names)} |")
+
+
+def two_digits(x: float) -> str:
+    return f"{float(f'{x:.2g}'):,g}" if x < 100 else f"{x:,.0f}"
 
 
 def main() -> None:
@@ -142,10 +175,10 @@ def main() -> None:
     for name, (adam, rounds, spread) in SETTINGS.items():
         for num_kept in (2, DIM):
             label = f"{name}, {num_kept} of {DIM} kept"
-            tables["divergence"][label] = divergence_row(adam, rounds, spread, num_kept)
             for feedback in (False, True) if num_kept < DIM else (False,):
-                row = gradient_row(adam, rounds, spread, num_kept, feedback=feedback)
-                tables["gradient"][label + (", feedback" if feedback else "")] = row
+                title = label + (", feedback" if feedback else "")
+                for table, row in (("divergence", divergence_row), ("gradient", gradient_row)):
+                    tables[table][title] = row(adam, rounds, spread, num_kept, feedback=feedback)
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "looseness.json").write_text(json.dumps(tables, indent=1) + "\n")
     for title, rows in tables.items():

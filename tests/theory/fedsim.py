@@ -10,7 +10,15 @@ from typing import Protocol
 
 import numpy as np
 
-from comask.theory import AdamSetting, PathConstants, ProblemConstants, measure_step
+from comask.theory import (
+    AdamSetting,
+    PathConstants,
+    ProblemConstants,
+    RoundMeasures,
+    measure_round,
+    measure_step,
+    moment_ratio,
+)
 
 
 class Problem(Protocol):
@@ -41,6 +49,15 @@ class Quadratics:
         eigenvalues = np.linalg.eigvalsh(self.mean_hessian)
         self.strong_convexity, self.smoothness = eigenvalues[:, 0], eigenvalues[:, -1]
 
+    def device_smoothness(self):
+        """Return a Lipschitz constant for the gradient of every device, `(batch,)`."""
+        return np.linalg.norm(self.hessians, ord=2, axis=(2, 3)).max(axis=1)
+
+    def largest_grad(self, w, half):
+        """Bound every coordinate of every gradient in the box of half-width `half` around w, `(batch,)`."""
+        middle = self.device_grad(np.repeat(w[:, None], self.shares.shape[1], axis=1))
+        return (np.abs(middle) + half * np.abs(self.hessians).sum(axis=3)).max(axis=(1, 2))
+
     def device_grad(self, w):
         return np.einsum("bnij,bnj->bni", self.hessians, w - self.centres)
 
@@ -66,6 +83,32 @@ class Logistic:
         curvature = np.einsum("bn,bnsi,bnsj->bij", self.shares, self.inputs, self.inputs) / (4 * samples)
         self.smoothness = np.linalg.eigvalsh(curvature)[:, -1] + self.ridge
         self.strong_convexity = np.full(len(self.inputs), self.ridge)
+        self.minimiser = self._minimise()
+        self.minimum = self.value(self.minimiser[:, None])[:, 0]
+
+    def _minimise(self):
+        """Newton's method, each step the best of its halves."""
+        w = np.zeros((len(self.inputs), 1, self.inputs.shape[3]))
+        for _ in range(60):
+            margin = np.einsum("bnsi,bi->bns", self.inputs, w[:, 0]) * self.signs
+            curve = _sigmoid(margin) * _sigmoid(-margin) * self.shares[:, :, None] / self.inputs.shape[2]
+            hessian = np.einsum("bns,bnsi,bnsj->bij", curve, self.inputs, self.inputs)
+            hessian += self.ridge * np.eye(w.shape[2])
+            step = np.linalg.solve(hessian, self.grad(w)[:, 0, :, None])[:, None, :, 0]
+            tried = w - step * 0.5 ** np.arange(12)[:, None]
+            best = self.value(tried).argmin(axis=1)
+            w = tried[np.arange(len(w)), best][:, None]
+        assert np.abs(self.grad(w)).max() < 1e-9
+        return w[:, 0]
+
+    def device_smoothness(self):
+        """Return a Lipschitz constant for the gradient of every device, `(batch,)`."""
+        curvature = np.einsum("bnsi,bnsj->bnij", self.inputs, self.inputs) / (4 * self.inputs.shape[2])
+        return np.linalg.eigvalsh(curvature)[..., -1].max(axis=1) + self.ridge
+
+    def largest_grad(self, w, half):
+        """Bound every coordinate of every gradient in the box of half-width `half` around w, `(batch,)`."""
+        return np.abs(self.inputs).mean(axis=2).max(axis=(1, 2)) + self.ridge * (np.abs(w).max(axis=1) + half)
 
     def device_grad(self, w):
         margin = np.einsum("bnsi,bni->bns", self.inputs, w) * self.signs
@@ -127,6 +170,9 @@ class Run:
     largest_step: np.ndarray  # (batch,): of |m| / sqrt(v + eps)
     largest_ratio: np.ndarray  # (batch,): of m^2 / v where v > 0
     path: list[list[PathConstants]]  # by round and step, each (batch, devices)
+    rounds: list[
+        tuple
+    ]  # by round: changes of W, mean preconditioners, what moves, gradient: for `measures_of`
 
     def path_of(self, instance: int) -> PathConstants:
         """Return the constants of every step of one instance, shape `(rounds, local_steps, devices)`."""
@@ -138,6 +184,14 @@ class Run:
                 for field in fields(PathConstants)
             }
         )
+
+    def measures_of(self, instance: int, adam: AdamSetting) -> list[RoundMeasures]:
+        """Return what Theorem 9 needs of every round of one instance."""
+        measured = []
+        for parts in self.rounds:
+            *arrays, gradient, shares = (part[instance] for part in parts)
+            measured.append(measure_round(*arrays, gradient=gradient, shares=shares, adam=adam))
+        return measured
 
     def constants(self, problem: Problem, instance: int, *, floor: bool = True) -> ProblemConstants:
         """Return the constants measured on one instance, with `rms` heterogeneity."""
@@ -188,7 +242,7 @@ def simulate(
         momentum_error=np.empty((rounds, batch, 2)), residual=empty.copy(),
         grad_bound=empty.copy(), heterogeneity=np.zeros((batch, devices)), second_moment_floor=np.full(batch, np.inf),
         captured=np.ones(batch), largest_step=empty.copy(), largest_ratio=empty.copy(),
-        path=[[None] * adam.local_steps for _ in range(rounds)],
+        path=[[None] * adam.local_steps for _ in range(rounds)], rounds=[],
     )  # fmt: skip
     run.weights[0] = run.virtual[0] = start
     for r in range(rounds):
@@ -197,7 +251,7 @@ def simulate(
         run.stale[r] = np.linalg.norm(state[1] - at_virtual, axis=1)
         local = [np.repeat(x[:, None], devices, axis=1) for x in state]
         run.device_distance[r, 0] = _distance(local, reference)
-        wrong = np.zeros((batch, devices, dim))
+        wrong, scale = np.zeros((batch, devices, dim)), np.zeros((batch, devices, dim))
         for step in range(adam.local_steps):
             gradient = problem.device_grad(local[0])
             central = problem.grad(local[0])
@@ -205,6 +259,7 @@ def simulate(
             before = local[0], reference[0]
             local = adam_step(local, gradient, adam)
             wrong += np.square(local[1] - at_virtual[:, None]) / adam.local_steps
+            scale += 1 / np.sqrt(local[2] + adam.eps) / adam.local_steps
             ahead = problem.grad(reference[0])
             reference = adam_step(reference, ahead, adam)
             run.path[r][step] = measure_step(local, reference, (gradient, central, ahead), before, adam.eps)
@@ -218,6 +273,8 @@ def simulate(
         changes = [x - old[:, None] for x, old in zip(local, state, strict=True)]
         sent = changes[0] + residual
         kept = masks(r) if masks else choose(rule, [sent, *changes[1:]], num_kept, rng)
+        moving = np.ones_like(kept[0]) if error_feedback else kept[0]
+        run.rounds.append((changes[0], scale, moving, at_virtual, problem.shares))
         energy, total = ((np.square(x)).sum(axis=2) for x in (sent * kept[0], sent))
         run.captured = np.minimum(
             run.captured, np.divide(energy, total, out=np.ones_like(total), where=total > 0).min(axis=1)
@@ -235,6 +292,27 @@ def simulate(
         run.virtual[r + 1] = state[0] + (share * residual).sum(axis=1)
         run.server_distance[r + 1] = _distance([x[:, None] for x in state], reference)[:, 0]
     return run
+
+
+def crude_constants(problem, start, adam, *, rounds, residual_factor=0.0):
+    """Return every instance's constants from the problem alone: no number is taken from a run.
+
+    Weights stay in a box around the start: a step is at most `lr sqrt(C)`, and error feedback holds back at most
+    `residual_factor` rounds' worth of steps.
+    """
+    batch, dim = start.shape
+    step = adam.lr * np.sqrt(moment_ratio(adam.beta1, adam.beta2)) * adam.local_steps
+    half = step * (rounds + residual_factor * np.sqrt(dim))
+    grad_bound = problem.largest_grad(start, half)
+    at_start = np.repeat(start[:, None], problem.shares.shape[1], axis=1)
+    apart = np.linalg.norm(problem.device_grad(at_start) - problem.grad(start[:, None]), axis=2)
+    apart += np.sqrt(dim) * half * (problem.device_smoothness() + problem.smoothness)[:, None]
+    apart = np.minimum(apart, 2 * np.sqrt(dim) * grad_bound[:, None])
+    delta = np.sqrt((problem.shares * apart**2).sum(axis=1))
+    return [
+        ProblemConstants(dim, float(problem.smoothness[i]), float(grad_bound[i]), float(delta[i]))
+        for i in range(batch)
+    ]
 
 
 def report(title, value):

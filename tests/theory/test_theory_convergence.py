@@ -1,11 +1,12 @@
 """Lemmas 5 and 6, Theorems 5 to 8: no run is slower than the bounds say."""
 
 import math
+from dataclasses import replace
 
 import fedsim
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from comask.errors import ConfigError
@@ -15,10 +16,16 @@ from comask.theory import (
     Sparsity,
     convergence_bound_convex,
     convergence_bound_nonconvex,
+    divergence_bound,
     heterogeneity_floor,
     momentum_error,
+    preconditioner_range,
     residual_bound,
+    residual_factor,
+    sparsification_bound,
     stale_momentum_bound,
+    step_bound,
+    weighted_convergence_bound,
 )
 
 SLACK = 1 + 1e-9
@@ -32,11 +39,13 @@ adams = st.builds(
     eps=st.sampled_from([1e-4, 1e-2, 1.0, 30.0]),
     local_steps=st.integers(1, 6),
 )
+kinds = st.sampled_from([fedsim.random_quadratics, fedsim.random_logistic])
 runs = {
+    "kind": kinds,
     "adam": adams,
     "num_kept": st.integers(1, DIM),
     "error_feedback": st.booleans(),
-    "rounds": st.sampled_from([1, 5, 40]),
+    "rounds": st.sampled_from([1, 5, 25]),
     "spread": st.sampled_from([0.0, 0.3, 2.0]),
     "seed": st.integers(0, 10**6),
 }
@@ -53,6 +62,18 @@ def sparsity_of(run, instance, density, *, error_feedback, worst=False, crude=Fa
     )
 
 
+def simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed, *, rule="w", **options):
+    """Draw a batch of problems that `spread` drives apart, and run on them."""
+    rng = np.random.default_rng(seed)
+    apart = {"spread": spread} if kind is fedsim.random_quadratics else {"skew": spread}
+    problem = kind(rng, batch=BATCH, devices=DEVICES, dim=DIM, **apart, **options)
+    start = rng.normal(size=(BATCH, DIM))
+    run = fedsim.simulate(
+        problem, adam, start, rounds=rounds, num_kept=num_kept, error_feedback=error_feedback, rule=rule
+    )
+    return problem, start, run
+
+
 def rms_gradient(problem, run):
     points = run.weights[:-1].transpose(1, 0, 2)
     return np.sqrt(np.mean(np.square(problem.grad(points)).sum(axis=2), axis=1))
@@ -61,18 +82,9 @@ def rms_gradient(problem, run):
 @settings(max_examples=60, deadline=None)
 @given(**runs)
 def test_momentum_error_and_residual_stay_within_lemmas_5_and_6(
-    *, adam, num_kept, error_feedback, rounds, spread, seed
+    *, kind, adam, num_kept, error_feedback, rounds, spread, seed
 ):
-    rng = np.random.default_rng(seed)
-    problem = fedsim.random_quadratics(rng, batch=BATCH, devices=DEVICES, dim=DIM, spread=spread)
-    run = fedsim.simulate(
-        problem,
-        adam,
-        rng.normal(size=(BATCH, DIM)),
-        rounds=rounds,
-        num_kept=num_kept,
-        error_feedback=error_feedback,
-    )
+    problem, _, run = simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed)
     for instance in range(BATCH):
         constants = run.constants(problem, instance)
         sparsity = sparsity_of(run, instance, num_kept / DIM, error_feedback=error_feedback, worst=True)
@@ -86,18 +98,12 @@ def test_momentum_error_and_residual_stay_within_lemmas_5_and_6(
 @settings(max_examples=60, deadline=None)
 @given(crude=st.booleans(), **runs)
 def test_no_gradient_is_larger_than_theorems_5_and_6_allow(
-    *, crude, adam, num_kept, error_feedback, rounds, spread, seed
+    *, crude, kind, adam, num_kept, error_feedback, rounds, spread, seed
 ):
-    rng = np.random.default_rng(seed)
-    problem = fedsim.random_quadratics(
-        rng, batch=BATCH, devices=DEVICES, dim=DIM, spread=spread, tilt=min(spread, 0.3)
-    )
-    start = rng.normal(size=(BATCH, DIM))
-    run = fedsim.simulate(
-        problem, adam, start, rounds=rounds, num_kept=num_kept, error_feedback=error_feedback
-    )
+    options = {"tilt": min(spread, 0.3)} if kind is fedsim.random_quadratics else {}
+    problem, start, run = simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed, **options)
     gap = problem.value(start[:, None])[:, 0] - problem.minimum
-    problem.smoothness = np.linalg.norm(problem.hessians, ord=2, axis=(2, 3)).max(axis=1)  # of every device
+    problem.smoothness = problem.device_smoothness()
     measured = rms_gradient(problem, run)
     for instance in range(BATCH):
         bound = convergence_bound_nonconvex(
@@ -108,22 +114,21 @@ def test_no_gradient_is_larger_than_theorems_5_and_6_allow(
             gap=gap[instance],
             exact_gradients=True,
         )
+        assert np.isfinite(bound)
         assert measured[instance] <= bound * SLACK
 
 
 @settings(max_examples=40, deadline=None)
 @given(**runs)
-def test_no_gap_is_larger_than_theorem_7_allows(*, adam, num_kept, error_feedback, rounds, spread, seed):
-    rng = np.random.default_rng(seed)
-    problem = fedsim.random_quadratics(rng, batch=BATCH, devices=DEVICES, dim=DIM, spread=spread)
-    start = rng.normal(size=(BATCH, DIM))
-    run = fedsim.simulate(
-        problem, adam, start, rounds=rounds, num_kept=num_kept, error_feedback=error_feedback
-    )
+def test_no_gap_is_larger_than_theorem_7_allows(
+    *, kind, adam, num_kept, error_feedback, rounds, spread, seed
+):
+    problem, _, run = simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed)
     gaps = problem.value(run.weights.transpose(1, 0, 2)) - problem.minimum[:, None]
     radius = np.linalg.norm(run.virtual - problem.minimiser, axis=2).max(axis=0)
     for instance in range(BATCH):
-        for known in ({"strong_convexity": problem.strong_convexity[instance]}, {"radius": radius[instance]}):
+        strong, near = {"strong_convexity": problem.strong_convexity[instance]}, {"radius": radius[instance]}
+        for known in (strong, near, strong | near):
             bound = convergence_bound_convex(
                 run.constants(problem, instance),
                 adam,
@@ -132,48 +137,90 @@ def test_no_gap_is_larger_than_theorem_7_allows(*, adam, num_kept, error_feedbac
                 gap=gaps[instance, 0],
                 **known,
             )
+            assert np.isfinite(bound).all()
             assert (gaps[instance] <= bound * SLACK + 1e-12).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(rule=st.sampled_from(["w", "random", "separate"]), **runs)
+def test_no_preconditioned_gradient_is_larger_than_theorem_9_allows(
+    *, rule, kind, adam, num_kept, error_feedback, rounds, spread, seed
+):
+    problem, _, run = simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed, rule=rule)
+    values = problem.value(run.virtual[[0, -1]].transpose(1, 0, 2))
+    for instance in range(BATCH):
+        path = run.measures_of(instance, adam)
+        measured = np.sqrt(np.mean([one.gradient for one in path]))
+        bound = weighted_convergence_bound(
+            path,
+            adam,
+            smoothness=problem.smoothness[instance],
+            gap=max(0.0, values[instance, 0] - values[instance, 1]),
+        )
+        assert measured <= bound * SLACK
+
+
+@settings(max_examples=25, deadline=None)
+@given(**runs | {"rounds": st.sampled_from([1, 5, 20])})
+def test_constants_of_the_problem_alone_suffice(
+    *, kind, adam, num_kept, error_feedback, rounds, spread, seed
+):
+    assume(adam.beta1**2 < adam.beta2)
+    problem, start, run = simulated(kind, adam, num_kept, error_feedback, rounds, spread, seed)
+    factor = residual_factor(num_kept / DIM) if error_feedback else 0.0
+    gaps = problem.value(run.weights.transpose(1, 0, 2)) - problem.minimum[:, None]
+    measured = rms_gradient(problem, run)
+    crude = fedsim.crude_constants(problem, start, adam, rounds=rounds, residual_factor=factor)
+    sparsity = Sparsity(num_kept / DIM, error_feedback)
+    for instance, constants in enumerate(crude):
+        assert run.grad_bound[instance] <= constants.grad_bound * SLACK
+        known = {"rounds": rounds, "gap": gaps[instance, 0]}
+        convex = convergence_bound_convex(
+            constants, adam, sparsity, strong_convexity=problem.strong_convexity[instance], **known
+        )
+        assert measured[instance] <= convergence_bound_nonconvex(constants, adam, sparsity, **known) * SLACK
+        assert (gaps[instance] <= convex * SLACK + 1e-12).all()
+        dropped = sparsification_bound(constants, adam, num_kept / DIM)
+        residual = residual_bound(constants, adam, sparsity) if error_feedback else None
+        apart = divergence_bound(constants, adam, rounds=rounds, sparsification=dropped, residual=residual)
+        assert (run.server_distance[:, instance] <= apart.server * SLACK + 1e-13).all()
+
+
 @pytest.mark.parametrize("error_feedback", [False, True])
-@pytest.mark.parametrize("num_kept", [1, 3, DIM])
-def test_logistic_regression_obeys_all_three(num_kept, error_feedback):
-    adam, rounds, batch = AdamSetting(0.05, 0.9, 0.99, 1.0, 3), 60, 100
-    rng = np.random.default_rng(num_kept)
-    problem = fedsim.random_logistic(rng, batch=batch, devices=DEVICES, dim=DIM, ridge=0.3)
-    start = rng.normal(size=(batch, DIM))
-    run = fedsim.simulate(
-        problem, adam, start, rounds=rounds, num_kept=num_kept, error_feedback=error_feedback
-    )
-    minimum = minimise(problem, start)
-    gaps = problem.value(run.weights.transpose(1, 0, 2)) - minimum[:, None]
+@pytest.mark.parametrize("num_kept", [2, DIM])
+@pytest.mark.parametrize("kind", [fedsim.random_quadratics, fedsim.random_logistic])
+def test_sweeps_measure_something(kind, num_kept, error_feedback):
+    # Were the measured quantities 0 or the bounds astronomic everywhere, the sweeps above would prove nothing.
+    adam, rounds = AdamSetting(0.05, 0.9, 0.99, 1.0, 3), 40
+    problem, _, run = simulated(kind, adam, num_kept, error_feedback, rounds, 0.3, 1)
+    gaps = problem.value(run.weights.transpose(1, 0, 2)) - problem.minimum[:, None]
+    values = problem.value(run.virtual[[0, -1]].transpose(1, 0, 2))
     measured, ratios = rms_gradient(problem, run), []
-    for instance in range(batch):
+    for instance in range(BATCH):
         constants = run.constants(problem, instance)
         sparsity = sparsity_of(run, instance, num_kept / DIM, error_feedback=error_feedback, worst=True)
         known = {"rounds": rounds, "gap": gaps[instance, 0]}
-        bound = convergence_bound_convex(constants, adam, sparsity, strong_convexity=0.3, **known)
+        convex = convergence_bound_convex(
+            constants, adam, sparsity, strong_convexity=problem.strong_convexity[instance], **known
+        )
+        path = run.measures_of(instance, adam)
+        weighted = weighted_convergence_bound(
+            path, adam, smoothness=constants.smoothness, gap=values[instance, 0] - values[instance, 1]
+        )
         ratios.append(
             (
                 measured[instance] / convergence_bound_nonconvex(constants, adam, sparsity, **known),
-                gaps[instance, -1] / bound[-1],
+                gaps[instance, 10] / convex[10],
+                np.sqrt(np.mean([one.gradient for one in path])) / weighted,
             )
         )
-        assert (gaps[instance] <= bound * SLACK + 1e-12).all()
+    median = np.median(ratios, axis=0)
     fedsim.report(
-        f"logistic, k={num_kept}/{DIM}, feedback={error_feedback}: worst measured/bound (gradient, gap)",
-        np.max(ratios, axis=0),
+        f"{kind.__name__}, {num_kept} of {DIM}, feedback={error_feedback}: measured / bound of (33)/(35), (38), (45)",
+        median.round(4),
     )
     assert np.max(ratios) <= SLACK
-
-
-def minimise(problem, start):
-    """Newton's method is not needed: strongly convex, 3000 gradient steps of size 1 / smoothness reach rounding."""
-    w = start[:, None]
-    for _ in range(3000):
-        w = w - problem.grad(w) / problem.smoothness[:, None, None]
-    assert np.abs(problem.grad(w)).max() < 1e-9
-    return problem.value(w)[:, 0]
+    assert (median > [0.03, 0.01, 0.5]).all()
 
 
 @settings(max_examples=10, deadline=None)
@@ -185,7 +232,7 @@ def test_dense_fedadam_refreshes_momentum(adam, seed):
     for instance in range(BATCH):
         bound = stale_momentum_bound(run.constants(problem, instance), adam, run.stale[0, instance])
         assert run.stale[:, instance].max() <= bound * SLACK
-    problem.smoothness = np.linalg.norm(problem.hessians, ord=2, axis=(2, 3)).max(axis=1)  # of every device
+    problem.smoothness = problem.device_smoothness()
     for instance in range(BATCH):
         bound = stale_momentum_bound(
             run.constants(problem, instance), adam, run.stale[0, instance], exact_gradients=True
@@ -228,6 +275,15 @@ def test_the_least_cost_is_that_of_an_example_that_exists():
     assert large == possible > 0
 
 
+def test_the_least_cost_counts_only_the_slope_that_the_example_has():
+    # Equation (41) has G' = delta / sqrt(k), however large a gradient other problems may have.
+    problem, constants = conflict(10, 1, delta=0.5)
+    adam = AdamSetting(0.1, 0.9, 0.99, 1e-2, 3)
+    run = fedsim.simulate(problem, adam, np.zeros((1, 10)), rounds=5, num_kept=1)
+    least, _ = heterogeneity_floor(replace(constants, grad_bound=100.0), adam, Sparsity(0.1))
+    assert rms_gradient(problem, run)[0] == pytest.approx(least, rel=1e-12)
+
+
 def test_the_upper_floor_is_the_limit_of_the_bound():
     problem = ProblemConstants(50, smoothness=1.0, grad_bound=1.0, heterogeneity=0.2)
     adam = AdamSetting(1e-8, 0.0, eps=0.5, local_steps=10)
@@ -252,6 +308,34 @@ def test_a_known_gap_shrinks_faster_when_strongly_convex():
     linear = convergence_bound_convex(problem, adam, Sparsity(stale=0.0), strong_convexity=1.0, **known)
     slower = convergence_bound_convex(problem, adam, Sparsity(stale=0.0), radius=2.0, **known)
     assert linear[-1] < 0.1 * slower[-1] < 0.1 * slower[0]
+
+
+@pytest.mark.parametrize("error_feedback", [False, True])
+@pytest.mark.parametrize(("steps", "density"), [(1, 0.1), (8, 0.1), (8, 1.0)])
+def test_the_expanded_bound_is_the_bound_but_for_one_inequality(error_feedback, steps, density):
+    # (33') and (35') of the document, term by term: at most twice (33) and (35), and never below them.
+    problem = ProblemConstants(50, 2.0, 0.7, 0.4, second_moment_floor=0.05)
+    adam = AdamSetting(1e-3, 0.9, 0.99, 0.1, steps)
+    low, high = preconditioner_range(problem, adam)
+    move = adam.lr * steps * step_bound(problem, adam) * 50**0.5
+    powers = 0.9 ** np.arange(1, steps + 1)
+    lag = np.sqrt(np.mean(powers**2))
+    kept = 1.0 if error_feedback else density
+    optimisation = math.sqrt(3.0 / (adam.lr * steps * 100))
+    curvature = math.sqrt(2.0 * move**2 * kept / (2 * adam.lr * steps))
+    held = 2 / density * move if error_feedback and density < 1 else 0.0
+    common = 0.4 + 2.0 * held + 2.0 * move
+
+    def error(share):
+        return 2 * 0.7 * math.sqrt(50 * share) * lag + common
+
+    if error_feedback or density == 1:
+        expanded = (optimisation + curvature + math.sqrt(high) * error(1)) / math.sqrt(low) + 2.0 * held
+    else:
+        inner = optimisation + curvature + math.sqrt(high) * error(density)
+        expanded = math.sqrt(high / density) / low * inner + math.sqrt(high / low) * error(1)
+    bound = convergence_bound_nonconvex(problem, adam, Sparsity(density, error_feedback), rounds=100, gap=3.0)
+    assert 0.4 * expanded < bound <= expanded * SLACK
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import test_theory_divergence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-DEEP = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+DEEP = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -39,7 +39,21 @@ def test_theorem_7(**drawn):
     kind=test_theory_divergence.kinds,
     num_kept=st.integers(1, test_theory_divergence.DIM),
     spread=st.sampled_from([0.0, 0.1, 1.0, 10.0]),
+    error_feedback=st.booleans(),
     seed=st.integers(0, 10**9),
 )
 def test_theorem_2(**drawn):
     test_theory_divergence.test_no_run_diverges_more_than_theorem_2_allows.hypothesis.inner_test(**drawn)
+
+
+@DEEP
+@given(rule=st.sampled_from(["w", "random", "separate"]), **test_theory_convergence.runs)
+def test_theorem_9(**drawn):
+    inner = test_theory_convergence.test_no_preconditioned_gradient_is_larger_than_theorem_9_allows
+    inner.hypothesis.inner_test(**drawn)
+
+
+@DEEP
+@given(**test_theory_convergence.runs | {"rounds": st.sampled_from([1, 5, 20])})
+def test_constants_of_the_problem_alone(**drawn):
+    test_theory_convergence.test_constants_of_the_problem_alone_suffice.hypothesis.inner_test(**drawn)

@@ -14,7 +14,6 @@ from comask.theory import (
     ProblemConstants,
     divergence,
     divergence_bound,
-    moment_ratio,
     sparsification_bound,
     transition,
 )
@@ -33,19 +32,22 @@ adams = st.builds(
 kinds = st.sampled_from([fedsim.random_quadratics, fedsim.random_logistic])
 
 
-def worst_ratio(run, problem, adam, *, density=None):
+def worst_ratio(run, problem, adam, *, density=None, error_feedback=False):
     """Return the largest measured / bound over instances, streams, rounds, steps and devices: data-dependent constants."""
     rounds, worst = len(run.dropped), 0.0
+    held_back = np.linalg.norm(run.virtual - run.weights, axis=2).max(axis=0)
     for instance in range(len(run.grad_bound)):
         constants = run.constants(problem, instance)
         dropped = (
             run.dropped[:, instance] if density is None else sparsification_bound(constants, adam, density)
         )
-        bound = divergence_bound(constants, adam, rounds=rounds, sparsification=dropped)
+        known = {"residual": held_back[instance]} if error_feedback else {}
+        bound = divergence_bound(constants, adam, rounds=rounds, sparsification=dropped, **known)
+        assert np.isfinite(bound.device).all()
         worst = max(worst, fraction(run.server_distance[:, instance], bound.server))
         for device, own in enumerate(run.heterogeneity[instance]):
             bound = divergence_bound(
-                constants, adam, rounds=rounds, sparsification=dropped, device_heterogeneity=own
+                constants, adam, rounds=rounds, sparsification=dropped, device_heterogeneity=own, **known
             )
             worst = max(worst, fraction(run.device_distance[:, :, instance, device], bound.device))
     return worst
@@ -64,9 +66,10 @@ def fraction(measured, bound):
     kind=kinds,
     num_kept=st.integers(1, DIM),
     spread=st.sampled_from([0.0, 0.3, 3.0]),
+    error_feedback=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_no_run_diverges_more_than_theorem_2_allows(adam, kind, num_kept, spread, seed):
+def test_no_run_diverges_more_than_theorem_2_allows(adam, kind, num_kept, spread, error_feedback, seed):
     rng = np.random.default_rng(seed)
     problem = kind(
         rng,
@@ -75,8 +78,15 @@ def test_no_run_diverges_more_than_theorem_2_allows(adam, kind, num_kept, spread
         dim=DIM,
         **{"spread" if "quad" in kind.__name__ else "skew": spread},
     )
-    run = fedsim.simulate(problem, adam, rng.normal(size=(BATCH, DIM)), rounds=4, num_kept=num_kept)
-    assert worst_ratio(run, problem, adam) <= SLACK
+    run = fedsim.simulate(
+        problem,
+        adam,
+        rng.normal(size=(BATCH, DIM)),
+        rounds=4,
+        num_kept=num_kept,
+        error_feedback=error_feedback,
+    )
+    assert worst_ratio(run, problem, adam, error_feedback=error_feedback) <= SLACK
 
 
 @settings(max_examples=20, deadline=None)
@@ -98,31 +108,55 @@ def test_the_bound_needs_no_measured_error(adam, num_kept, rule, seed):
     assert worst_ratio(run, problem, adam, density=num_kept / DIM) <= SLACK
 
 
-def test_crude_constants_from_the_problem_alone():
-    # No number is taken from the run: every weight stays in a box of half-width lr * sqrt(C) * steps around the start.
-    adam = AdamSetting(1e-3, 0.9, 0.99, 1e-3, local_steps=4)
-    rng, rounds, num_kept = np.random.default_rng(3), 5, 2
-    problem = fedsim.random_quadratics(rng, batch=200, devices=DEVICES, dim=DIM)
-    start = rng.normal(size=(200, DIM))
-    run = fedsim.simulate(problem, adam, start, rounds=rounds, num_kept=num_kept)
-    half = adam.lr * np.sqrt(moment_ratio(adam.beta1, adam.beta2)) * adam.local_steps * rounds
-    middle = problem.device_grad(np.repeat(start[:, None], DEVICES, axis=1))
-    largest = (np.abs(middle) + half * np.abs(problem.hessians).sum(axis=3)).max(axis=(1, 2))
-    apart = np.linalg.norm(middle - problem.grad(start[:, None]), axis=2)
-    apart += (
-        np.sqrt(DIM)
-        * half
-        * np.linalg.norm(problem.hessians - problem.mean_hessian[:, None], ord=2, axis=(2, 3))
-    )
+@pytest.mark.parametrize("error_feedback", [False, True])
+@pytest.mark.parametrize("kind", [fedsim.random_quadratics, fedsim.random_logistic])
+def test_sweeps_are_about_runs_that_do_diverge(kind, error_feedback):
+    # If distances or bounds were 0 or infinite, the sweeps above would prove nothing.
+    adam, rng = AdamSetting(1e-2, 0.9, 0.99, 1.0, 4), np.random.default_rng(1)
+    problem = kind(rng, batch=BATCH, devices=DEVICES, dim=DIM)
+    start = rng.normal(size=(BATCH, DIM))
+    run = fedsim.simulate(problem, adam, start, rounds=4, num_kept=2, error_feedback=error_feedback)
+    assert (run.server_distance[1:] > 1e-6).all()
+    assert (run.device_distance[1:] > 1e-6).all()
+    assert worst_ratio(run, problem, adam, error_feedback=error_feedback) <= SLACK
+    held_back = np.linalg.norm(run.virtual - run.weights, axis=2).max(axis=0)
     ratios = []
-    for instance in range(200):
-        delta = float(np.sqrt(problem.shares[instance] @ apart[instance] ** 2))
-        constants = ProblemConstants(DIM, problem.smoothness[instance], largest[instance], delta)
-        dropped = sparsification_bound(constants, adam, num_kept / DIM)
-        bound = divergence_bound(constants, adam, rounds=rounds, sparsification=dropped)
-        ratios.append(run.server_distance[1:, instance] / bound.server[1:])
-    fedsim.report("measured / crude bound, by stream", np.max(ratios, axis=(0, 1)))
-    assert np.max(ratios) <= 1
+    for instance in range(BATCH):
+        known = {"residual": held_back[instance]} if error_feedback else {}
+        bound = divergence_bound(
+            run.constants(problem, instance), adam, rounds=4, sparsification=run.dropped[:, instance], **known
+        )
+        ratios.append(run.server_distance[-1, instance] / bound.server[-1])
+    median = np.median(ratios, axis=0)
+    fedsim.report(f"{kind.__name__}, feedback={error_feedback}: measured / bound, medians", median.round(3))
+    assert (median > 0.05).all()
+
+
+def test_with_feedback_what_is_dropped_does_not_add_up():
+    # A mask that always drops the same: without feedback the distance grows with every round, with it the residual does.
+    problem = fedsim.Linear(np.array([[[1.0, 0.4]]]), np.ones((1, 1)))
+    adam = AdamSetting(1e-3, 0.0, 0.99, 100.0)
+    for feedback in (False, True):
+        run = fedsim.simulate(problem, adam, np.zeros((1, 2)), rounds=40, num_kept=1, error_feedback=feedback)
+        held = np.linalg.norm(run.virtual - run.weights, axis=2).max()
+        known = {"residual": held} if feedback else {}
+        bound = divergence_bound(
+            run.constants(problem, 0), adam, rounds=40, sparsification=run.dropped[:, 0], **known
+        )
+        ratio = run.server_distance[1:, 0, 0] / bound.server[1:, 0]
+        fedsim.report(f"feedback={feedback}: largest measured / bound", round(ratio.max(), 3))
+        assert 0.9 < ratio.max() <= SLACK
+        distances = run.server_distance[[10, 40], 0, 0]
+        assert distances[1] == pytest.approx(distances[0] * (1 if feedback else 4), rel=0.5)
+        if feedback:
+            wrong = divergence_bound(
+                run.constants(problem, 0),
+                adam,
+                rounds=40,
+                sparsification=run.dropped[:, 0],
+                residual=held / 2,
+            )
+            assert (run.server_distance[1:, 0, 0] > wrong.server[1:, 0] * SLACK).any()
 
 
 def test_bound_grows_at_most_linearly():
@@ -254,6 +288,7 @@ def test_wrong_inputs_are_caught_over_rounds(name):
         ({"rounds": 0}, "rounds must be at least 1, got 0"),
         ({"sparsification": np.ones((3, 3))}, r"sparsification must hold non-negative numbers in shape \(3,\) or \(2, 3\), got shape \(3, 3\)"),
         ({"sparsification": np.array([1, -1, 0])}, "minimum -1"),
+        ({"residual": -1.0}, r"residual must be a finite number that is not negative, got -1\.0"),
         ({"device_heterogeneity": -1.0}, r"device_heterogeneity must be a finite number that is not negative, got -1\.0"),
     ],
 )  # fmt: skip

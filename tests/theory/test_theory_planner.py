@@ -1,4 +1,4 @@
-"""The planner: its bytes are the codec's to 2 %, and its table says what its parts say."""
+"""The planner's formulas: bytes are the codec's to 2 % at the values' full width, and the table says what its parts say."""
 
 import math
 from dataclasses import replace
@@ -31,7 +31,8 @@ from comask.wire.update import ParamLayout
 
 
 def payload_length(name, dim, density, codec):
-    """Make one upload of a real algorithm, from changes without structure, and return the length of its payload."""
+    """Make one upload of a real algorithm, from changes without structure; return the lengths of its payload without and with
+    entropy coding of its values."""
     options = {"density": density, "codec": codec} if MESSAGES[name].masks else {}
     algorithm = make_algorithm(name, **options)
     rng = np.random.default_rng(dim)
@@ -40,7 +41,7 @@ def payload_length(name, dim, density, codec):
     layout = ParamLayout(("weight",), ((dim,),))
     context = ClientContext(round=7, client=0, seed=0, layout=layout, codec=algorithm.uplink)
     update, _ = algorithm.client.finish(start, end, {}, context)
-    return len(encode(update, algorithm.uplink))
+    return tuple(len(encode(update, replace(algorithm.uplink, entropy=kind))) for kind in (False, True))
 
 
 SIZES = [(2000, 0.05), (20_000, 0.01), (215_370, 0.001), (215_370, 0.05), (50_000, 0.6)]
@@ -57,12 +58,14 @@ CASES = [
 def test_predicted_bytes_are_the_codecs_to_two_per_cent(codec, name, dim, density):
     message = replace(MESSAGES[name], value_bits=VALUE_BITS[codec])
     predicted = upload_bytes(message, dim, kept_positions(dim, density))
-    assert predicted == pytest.approx(payload_length(name, dim, density, codec), rel=0.02)
+    plain, entropy_coded = payload_length(name, dim, density, codec)
+    assert predicted == pytest.approx(plain, rel=0.02)
+    assert entropy_coded <= plain
 
 
 @pytest.mark.parametrize("name", [name for name, message in MESSAGES.items() if not message.masks])
 def test_dense_bytes_are_exact(name):
-    assert upload_bytes(MESSAGES[name], 5000, 5000) == payload_length(name, 5000, 1.0, "exact")
+    assert upload_bytes(MESSAGES[name], 5000, 5000) == payload_length(name, 5000, 1.0, "exact")[0]
 
 
 def test_messages_and_codecs_are_those_of_the_library():

@@ -96,6 +96,9 @@ def test_data_refuses_a_figure_it_cannot_draw(capsys):
     code, _, stderr = call(capsys, "data", "--figure", "p.xyz")
     assert code == 2
     assert "--figure must end in .png, .svg, .pdf, got 'p.xyz'" in stderr
+    code, _, stderr = call(capsys, "data", "--figure", "nowhere/p.png")
+    assert code == 2
+    assert "--figure must be in a folder that exists, got 'nowhere/p.png'" in stderr
 
 
 def test_data_that_are_nowhere_have_an_exit_code_of_their_own(monkeypatch, capsys):

@@ -16,7 +16,7 @@ from comask.experiments.plan_config import PLAN_SETTINGS, PlanConfig
 from comask.experiments.plan_show import plan_facts, show_plan
 from comask.experiments.planning import make_plan
 from comask.experiments.timing import Work, measure_work
-from comask.theory import MESSAGES, AdamSetting, ProblemConstants, Sparsity, convergence_bound_nonconvex
+from comask.theory import AdamSetting, ProblemConstants, Sparsity, convergence_bound_nonconvex
 from comask.wire import CODECS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "plan.md").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ DIM = 20_000
 QUESTION = PlanConfig(params="20k", budget="10kB", uplink="2Mbit/s", clients=7)
 
 
-def work(algorithm, codec, dim, density):
+def work(algorithm, codec, dim, density, *, rounds):
     """Compression takes a second, what is dense takes a tenth, and half precision takes none."""
     return Work(0.0 if codec == "half" else 1.0 if algorithm.startswith("fedadam-") else 0.1, 0.0)
 
@@ -92,6 +92,28 @@ def test_predictions_are_ratios_of_the_bounds():
             for p in plan.predictions
         }
         assert {key: found[key] for key in wanted} == pytest.approx(wanted)
+
+
+def test_the_advised_density_has_the_least_bound_for_the_same_bytes():
+    plan = answer()
+    problem, adam = ProblemConstants(DIM, 30, 8, 30), AdamSetting(1e-3, local_steps=30)
+    spent = 40 * predicted_bytes("fedadam-ssm", "exact", DIM, 0.05)
+    for feedback, choice in ((False, plan.advice.density), (True, plan.advice.density_fed_back)):
+        for density in (0.01, 0.05, 0.2, 1.0):
+            rounds = int(spent / predicted_bytes("fedadam-ssm", "exact", DIM, density))
+            if rounds:
+                kept = Sparsity(density, error_feedback=feedback)
+                bound = convergence_bound_nonconvex(problem, adam, kept, rounds=rounds, gap=2.3)
+                assert choice.bound <= bound * (1 + 1e-3)
+    assert plan.advice.reach == pytest.approx(9 * (1 - 0.9**30))
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"), [(30, "the mask from |dW| loses little"), (3, "try --mask fair")]
+)
+def test_the_advice_on_the_mask_depends_on_the_local_steps(steps, words, capsys):
+    show_plan(answer(local_steps=steps))
+    assert words in capsys.readouterr().out
 
 
 def test_no_prediction_leaves_what_is_possible():
@@ -170,10 +192,24 @@ def test_the_command_prints_both_tables_and_draws(capsys, tmp_path):
 
 
 def test_every_method_has_a_colour_of_its_own():
-    from comask.experiments.plan_figure import _COLOURS
+    from comask.algorithms import ALGORITHMS
+    from comask.experiments.plan_figure import colour_of
 
-    assert set(_COLOURS) == set(MESSAGES)
-    assert len(set(_COLOURS.values())) == len(MESSAGES)
+    assert len({colour_of(name) for name in ALGORITHMS}) == len(ALGORITHMS)
+
+
+def test_a_method_that_brings_its_own_codec_has_one_line():
+    plan = answer(algorithms="fedadam-ssm,stc,one-bit-adam", rounds=40)
+    assert [(line.algorithm, line.codec) for line in plan.lines if line.algorithm != "fedadam-ssm"] == [
+        ("stc", "own"),
+        ("one-bit-adam", "own"),
+    ]
+    rounds = line(plan, "one-bit-adam", "own")
+    warm, cold = (
+        predicted_bytes("one-bit-adam", "own", DIM, 0.05, rounds=number) * number for number in (10, 40)
+    )
+    assert rounds.upload_bytes == pytest.approx(cold / 40)
+    assert warm == pytest.approx(10 * predicted_bytes("fedadam", "exact", DIM, 1.0), rel=1e-3)
 
 
 def test_the_table_says_when_times_are_scaled(capsys):
@@ -208,7 +244,13 @@ def test_json_holds_every_number_and_no_infinity(capsys):
     code, stdout, _ = call(capsys, "plan", "--params", "2k", "--codec", "exact", "--json")
     facts = json.loads(stdout, parse_constant=pytest.fail)
     assert (code, facts["dim"], facts["timed_positions"]) == (0, 2000, 2000)
-    assert [row["algorithm"] for row in facts["lines"]] == ["fedadam", "fedadam-top", "fedadam-ssm", "fedavg"]
+    assert [row["algorithm"] for row in facts["lines"]] == [
+        "fedadam",
+        "fedadam-top",
+        "fedadam-ssm",
+        "comask",
+        "fedavg",
+    ]
     for row in facts["lines"]:
         assert (row["break_even"] is None) == (row["pays"] != "below")
         assert math.isfinite(row["work"]["make"])

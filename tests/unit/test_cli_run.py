@@ -185,6 +185,16 @@ def test_a_dry_run_prints_what_would_run_and_writes_nothing(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_mask_is_an_option_with_a_flag_of_its_own(capsys):
+    code, short, _ = call(capsys, "run", "--mask", "bound", "--dry-run")
+    _, long, _ = call(capsys, "run", "-o", "mask=bound", "--dry-run")
+    assert (code, short) == (0, long)
+    assert 'mask = "bound"' in short
+    code, _, stderr = call(capsys, "run", "--mask", "best", "--dry-run")
+    assert code == 2
+    assert "Unknown mask rule 'best'. It must be one of: bound, fair, m, v, w." in stderr
+
+
 def test_a_damaged_record_is_a_checkpoint_error(tmp_path, monkeypatch, capsys):
     install(monkeypatch)
     call(capsys, "run", *SMALL, "--rounds", 3, "--out", tmp_path)

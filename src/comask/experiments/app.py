@@ -288,8 +288,12 @@ def _command(context: typer.Context) -> Sequence[str]:
 
 
 def _check_figure(path: Path | None) -> None:
-    if path is not None and path.suffix not in _FIGURE_SUFFIXES:
+    if path is None:
+        return
+    if path.suffix not in _FIGURE_SUFFIXES:
         raise ConfigError(f"--figure must end in {', '.join(_FIGURE_SUFFIXES)}, got {str(path)!r}.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--figure must be in a folder that exists, got {str(path)!r}.")
 
 
 def _refuse_with_resume(resume: Path | None, **others: object) -> None:

@@ -1,25 +1,31 @@
-"""Bytes of an upload in any codec, without making one: what `comask.theory.upload_bytes` says of `auto`, for every coding.
+"""Bytes of an upload of any algorithm in any codec, without making one: equation (46) of `docs/theory.md`, coding by coding.
 
-Exact for headers and for values at their full width, which the entropy coding of values can only shorten; positions are those of a mask without structure, in expectation.
+Exact for headers and for values of a fixed width; positions are those of a mask without structure, in expectation, and values
+that are entropy coded those of normal changes, measured on a short vector.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 
+from comask.experiments.upload_shapes import configured, play, takes_density, upload_shapes
 from comask.kernels import golomb
-from comask.theory import MESSAGES, Message, kept_positions, mask_bytes, mask_floor_bits, upload_bytes
-from comask.theory.sizes import SizeOf
-from comask.wire import CODECS, INDEX_CODINGS, VALUE_CODINGS, Codec
+from comask.theory import mask_floor_bits
+from comask.wire import INDEX_CODINGS, VALUE_CODINGS, Codec, encode, inspect
 from comask.wire.codec import AUTO
 from comask.wire.context import ALWAYS_TRIED_DIM
-from comask.wire.header import FINGERPRINT_BYTES
+from comask.wire.header import CHECKSUM_BYTES, FINGERPRINT_BYTES, BlockHeader, Header, write_header
 from comask.wire.indices import GROUP
 
 _GROUP_LENGTH_BYTES = 4  # before every group of a rice section but one
+_SHARE_DIM, _MOST_DIM, _SHARE_VALUES = (
+    1 << 15,
+    1 << 19,
+    4096,
+)  # of the vectors that show what entropy coding leaves
 _CHUNK = 4096  # positions that chunk12 counts together
 
 
@@ -37,6 +43,8 @@ def _golomb_bits(density: float) -> float:
 
 
 def _rice_bytes(dim: int, k: int) -> float:
+    if k == 0:
+        return 0.0
     gaps = k * (_golomb_bits(k / dim) + golomb.PARAMETER_BITS / golomb.CHUNK) / 8 if k < dim else k / 8
     return gaps + _GROUP_LENGTH_BYTES * (-(-k // GROUP) - 1)
 
@@ -60,51 +68,152 @@ def index_coding(codec: Codec, dim: int, num_kept: int) -> str:
     """Return the index coding that `codec` uses for a mask without structure: for `auto`, the smallest of those it tries."""
     if codec.indices != AUTO:
         return codec.indices
+    if num_kept == 0:
+        return "rice"
     # Large masks without structure do not pass the trial of `context`.
     tried = [
         name
         for name, coding in INDEX_CODINGS.items()
         if dim <= coding.max_auto_dim and (name not in {"context", "shaped"} or dim <= ALWAYS_TRIED_DIM)
     ]
-    return min(tried, key=lambda name: _INDEX_BYTES[name](dim, num_kept))
+    return min(tried, key=lambda name: _index_bytes(name, dim, num_kept))
 
 
-def size_in(codec: Codec, *, num_buffers: int = 0) -> SizeOf:
-    """Return a function from a message, d and k to the bytes of its upload in a codec, layout's fingerprint included.
-
-    Args:
-        codec: Its codings; the message's own `value_bits` are not looked at.
-        num_buffers: Numbers that are sent densely beside the streams.
-    """
-
-    def size(message: Message, dim: int, num_kept: int) -> float:
-        kept = num_kept if message.masks else dim
-        coded = replace(message, value_bits=_value_bits(codec, message.streams, kept))
-        total = upload_bytes(coded, dim, kept, num_buffers=num_buffers) + FINGERPRINT_BYTES
-        if message.masks == 0:
-            return total
-        index = _INDEX_BYTES[index_coding(codec, dim, kept)](dim, kept)
-        return total + message.masks * (index - mask_bytes(dim, kept))
-
-    return size
+def _index_bytes(name: str, dim: int, num_kept: int) -> float:
+    """Expected bytes of a mask without structure; a coding that is not in the table is taken for an adaptive one."""
+    return _INDEX_BYTES.get(name, _INDEX_BYTES["context"])(dim, num_kept)
 
 
-def predicted_bytes(algorithm: str, codec: str, dim: int, density: float, *, num_buffers: int = 0) -> float:
-    """Return the expected length of one payload: within 2 % of the codec's for masks without structure, values not entropy coded.
+def payload_bytes(
+    codec: Codec,
+    dim: int,
+    blocks: Sequence[tuple[int, int | None]],
+    *,
+    num_buffers: int = 0,
+    round_number: int = 100,
+    value_share: float = 1.0,
+) -> float:
+    """Return the expected length of one payload that is encoded with a layout.
 
     Args:
-        algorithm: One of `comask.theory.MESSAGES`.
-        codec: One of `comask.wire.CODECS`.
+        codec: Its codings.
         dim: Length of the flat vector.
-        density: Fraction kept by sparse methods, in (0, 1].
+        blocks: For every block, how many streams share its positions, and how many positions those are; None: all, and
+            they are not listed.
         num_buffers: Numbers that are sent densely beside the streams.
+        round_number: The round that the header names.
+        value_share: What entropy coding leaves of the values' full width.
     """
-    return size_in(CODECS[codec], num_buffers=num_buffers)(
-        MESSAGES[algorithm], dim, kept_positions(dim, density)
+    headers, stream = [], 0
+    for streams, listed in blocks:
+        kept = dim if listed is None else listed
+        index = "dense" if listed is None else index_coding(codec, dim, kept)
+        codings = [VALUE_CODINGS[codec.value_coding(stream + place)] for place in range(streams)]
+        headers.append(
+            BlockHeader(
+                index_coding=INDEX_CODINGS[index].number,
+                num_kept=kept,
+                index_bytes=math.ceil(_index_bytes(index, dim, kept)),
+                value_codings=tuple(coding.number for coding in codings),
+                value_bytes=tuple(math.ceil(value_share * coding.bounds(kept)[1]) for coding in codings),
+            )
+        )
+        stream += streams
+    header = Header(dim, round_number, bytes(FINGERPRINT_BYTES), num_buffers, tuple(headers))
+    return len(write_header(header)) + header.section_bytes + CHECKSUM_BYTES
+
+
+@cache
+def value_shares(algorithm: str, codec: str, dim: int, density: float, rounds: int) -> tuple[float, ...]:
+    """Return what entropy coding leaves of the values' full width, for each of `upload_shapes`: 1 where the codec has none.
+
+    Measured on an upload of normal changes, long enough to hold some thousand values. A trained network's values differ.
+    """
+    made = configured(algorithm, codec, density)
+    if not made.uplink.entropy:
+        return (1.0,) * len(upload_shapes(algorithm, rounds))
+    length = min(dim, max(_SHARE_DIM, min(_MOST_DIM, math.ceil(_SHARE_VALUES / density))))
+    shares = []
+    for shape in upload_shapes(algorithm, rounds):
+        turn = play(made, length, shape.last)
+        payload = encode(
+            turn.finish()[0], made.uplink, layout=turn.context.layout, seed=turn.context.rounding_seed
+        )
+        blocks = [(block.streams, block.kept(length, density)) for block in shape.blocks]
+        streams = [kept for count, kept in blocks for _ in range(count)]
+        full = sum(
+            VALUE_CODINGS[made.uplink.value_coding(stream)].bounds(kept)[1]
+            for stream, kept in enumerate(streams)
+        )
+        shares.append(inspect(payload).value_bytes / full)
+    return tuple(shares)
+
+
+def predicted_bytes(
+    algorithm: str,
+    codec: str,
+    dim: int,
+    density: float,
+    *,
+    num_buffers: int = 0,
+    rounds: int = 1,
+    shares: tuple[float, ...] | None = None,
+) -> float:
+    """Return the expected length of one payload, the mean over rounds.
+
+    Within 2 % of the codec's for normal changes, whose masks have no structure.
+
+    Args:
+        algorithm: One of `comask.algorithms.ALGORITHMS`.
+        codec: One of `comask.wire.CODECS`, or `OWN` for an algorithm that brings its own.
+        dim: Length of the flat vector.
+        density: Fraction kept by algorithms that have a density, in (0, 1].
+        num_buffers: Numbers that are sent densely beside the streams.
+        rounds: Rounds of the run, which algorithms with a warm-up do not treat alike.
+        shares: From `value_shares`, where many densities are asked for; None: those of this density.
+    """
+    chosen = configured(algorithm, codec, density).uplink
+    known = value_shares(algorithm, codec, dim, density, rounds) if shares is None else shares
+    return sum(
+        shape.share
+        * payload_bytes(
+            chosen,
+            dim,
+            [(block.streams, None if block.dense else block.kept(dim, density)) for block in shape.blocks],
+            num_buffers=num_buffers if shape.buffers else 0,
+            value_share=value_share,
+        )
+        for shape, value_share in zip(upload_shapes(algorithm, rounds), known, strict=True)
     )
 
 
-def _value_bits(codec: Codec, streams: int, num_kept: int) -> float:
-    """Return the bits of a kept value, scales included, averaged over the streams."""
-    lengths = [VALUE_CODINGS[codec.value_coding(stream)].bounds(num_kept)[1] for stream in range(streams)]
-    return 8 * sum(lengths) / (streams * num_kept)
+def density_in_budget(
+    algorithm: str,
+    codec: str,
+    dim: int,
+    budget: float,
+    *,
+    num_buffers: int = 0,
+    rounds: int = 1,
+    shares: tuple[float, ...] | None = None,
+) -> float | None:
+    """Return the largest density whose upload has at most `budget` bytes in the mean, or None if no upload is that small.
+
+    An algorithm without a density has density 1 or None. The other arguments are those of `predicted_bytes`.
+    """
+
+    def fits(kept: int) -> bool:
+        size = predicted_bytes(
+            algorithm, codec, dim, kept / dim, num_buffers=num_buffers, rounds=rounds, shares=shares
+        )
+        return size <= budget
+
+    if fits(dim):
+        return 1.0
+    if not takes_density(algorithm) or not fits(1):
+        return None
+    low, high = 1, dim  # low fits, high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low / dim

@@ -36,6 +36,16 @@ _OptionTexts = Annotated[
     ),
 ]
 
+_Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="RULE",
+        help="Short for --option mask=RULE: what a shared mask is chosen by, w, m, v, fair or bound.",
+        rich_help_panel="Settings",
+    ),
+]
+
 
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
 
@@ -50,14 +60,14 @@ def with_settings(
 
     Args:
         table: The settings.
-        options: Whether the command also has `--option`, for options of algorithms.
+        options: Whether the command also has `--option`, for options of algorithms, and `--mask`, short for one of them.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         flags = [_parameter(row) for row in table.values()]
         if options:
-            flags.append(_keyword("options", _OptionTexts, ()))
+            flags += [_keyword("mask", _Mask, None), _keyword("options", _OptionTexts, ())]
 
         @functools.wraps(command)
         def wrapper(**given: Any) -> None:
@@ -67,7 +77,10 @@ def with_settings(
                 for name, text in texts.items()
                 if text is not None
             }
-            values["options"] = merge_options(parse_option(text) for text in given.pop("options", ()))
+            mask, own_options = given.pop("mask", None), list(given.pop("options", ()))
+            if mask is not None:
+                own_options.append(f"mask={mask}")
+            values["options"] = merge_options(parse_option(text) for text in own_options)
             command(values, **given)
 
         parameters = [*own, *flags]

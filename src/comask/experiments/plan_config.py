@@ -26,7 +26,7 @@ class PlanConfig:
         None,
         "Data set that shapes the model.",
         text("a data set's name"),
-        fallback="fashion-mnist-mini",
+        fallback="fashion-mnist-mini; for text models shakespeare",
     )
     params: str | None = setting(
         None,
@@ -45,7 +45,7 @@ class PlanConfig:
         None, "Bytes that one upload may have.", amount_of("a size such as 100kB", BYTES), fallback="no limit"
     )
     algorithms: str = setting(
-        "fedadam,fedadam-top,fedadam-ssm,fedavg",
+        "fedadam,fedadam-top,fedadam-ssm,comask,fedavg",
         "Methods to compare, separated by commas.",
         text("algorithms' names separated by commas"),
     )
@@ -54,7 +54,7 @@ class PlanConfig:
         "Presets of the codec, separated by commas.",
         text("codecs' names separated by commas"),
     )
-    rounds: int = setting(40, "Rounds, for the bounds.", at_least(1))
+    rounds: int = setting(40, "Rounds, for the bounds and for methods with a warm-up.", at_least(1))
     smoothness: float = setting(30.0, "Lipschitz constant of the gradient, for the bounds.", positive())
     grad_bound: float = setting(
         8.0, "Bound on every coordinate of every gradient, for the bounds.", positive()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from comask.algorithms import ALGORITHMS
 from comask.errors import MissingExtraError
-from comask.experiments.coded_sizes import predicted_bytes
+from comask.experiments.coded_sizes import predicted_bytes, value_shares
 from comask.experiments.planning import Line, Plan
 from comask.experiments.units import RATE, parse, show_bytes, show_prefix, show_seconds
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-# Okabe and Ito's palette, safe for colour-blind readers. A method looks the same in every figure.
+# Okabe and Ito's palette for the paper's comparison and Tol's for the rest, safe for colour-blind readers. A method looks the
+# same in every figure.
 _COLOURS = dict(
     zip(
         ("fedadam", "fedadam-top", "fedadam-ssm", "fedavg", "fairness-top", "fedsgd"),
@@ -26,6 +28,10 @@ _COLOURS = dict(
         strict=True,
     )
 )
+_FURTHER = (
+    "#56B4E9", "#882255", "#999933", "#332288", "#AA4499", "#44AA99", "#661100", "#DDCC77", "#6699CC", "#117733",
+    "#88CCEE", "#CC6677", "#8C6D31", "#777777",
+)  # fmt: skip
 _DASHES: Any = (
     "-",
     (0, (5, 1.5)),
@@ -59,14 +65,14 @@ def draw_plan(plan: Plan, path: Path) -> None:
     dashes = {codec: _DASHES[place % len(_DASHES)] for place, codec in enumerate(codecs)}
     in_right = _fastest(plan)
     for line in plan.lines:
-        style = {"color": _COLOURS[line.algorithm], "linestyle": dashes[line.codec], "linewidth": 1.6}
+        style = {"color": colour_of(line.algorithm), "linestyle": dashes[line.codec], "linewidth": 1.6}
         _draw_bytes(left, plan, line, style)
         if line in in_right:
             _draw_time(right, line, style)
     _finish_bytes(left, plan)
     _finish_time(right, plan)
     names = tuple(dict.fromkeys(line.algorithm for line in plan.lines))
-    handles = [Line2D([], [], color=_COLOURS[name], linewidth=2.5, label=name) for name in names]
+    handles = [Line2D([], [], color=colour_of(name), linewidth=2.5, label=name) for name in names]
     handles += [
         Line2D([], [], color="#555555", linestyle=dashes[codec], linewidth=1.6, label=codec)
         for codec in codecs
@@ -75,6 +81,12 @@ def draw_plan(plan: Plan, path: Path) -> None:
         handles=handles, loc="outside lower center", ncols=8, frameon=False, fontsize=9, handlelength=3.2
     )
     figure.savefig(path, dpi=200)
+
+
+def colour_of(algorithm: str) -> str:
+    """Return the colour of a row of `ALGORITHMS`."""
+    others = [name for name in ALGORITHMS if name not in _COLOURS]
+    return _COLOURS.get(algorithm) or _FURTHER[others.index(algorithm) % len(_FURTHER)]
 
 
 def _fastest(plan: Plan) -> list[Line]:
@@ -88,8 +100,11 @@ def _fastest(plan: Plan) -> list[Line]:
 def _draw_bytes(axes: Axes, plan: Plan, line: Line, style: dict[str, Any]) -> None:
     least = max(_LEAST_DENSITY, 1 / plan.dim)
     densities = np.geomspace(min(least, plan.config.density), 1, _DENSITIES)
+    config = plan.config
+    shares = value_shares(line.algorithm, line.codec, plan.dim, config.density, config.rounds)
+    known: dict[str, Any] = {"num_buffers": plan.num_buffers, "rounds": config.rounds, "shares": shares}
     sizes = [
-        predicted_bytes(line.algorithm, line.codec, plan.dim, float(density), num_buffers=plan.num_buffers)
+        predicted_bytes(line.algorithm, line.codec, plan.dim, float(density), **known)
         for density in densities
     ]
     axes.plot(densities, sizes, **style)

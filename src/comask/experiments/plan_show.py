@@ -16,7 +16,10 @@ from comask.experiments.planning import Line, Plan, Prediction
 from comask.experiments.show import make_console
 from comask.experiments.timing import SAMPLE
 from comask.experiments.units import show_bytes, show_prefix, show_seconds
+from comask.experiments.upload_shapes import OWN, upload_shapes
 
+_SMALL_REACH = 1 / 3
+_MOSTLY = 0.9
 _NAMES = {"local_steps": "local steps", "lr": "lr", "density": "density"}
 
 
@@ -68,7 +71,7 @@ def _line_cells(line: Line, *, budget: bool) -> tuple[str, ...]:
         show_bytes(line.round_bytes),
         show_seconds(line.upload_seconds),
         show_seconds(line.work.total),
-        f"{line.saving:.3g}x",
+        f"{float(f'{line.saving:.3g}'):,g}x",
         show_prefix(line.break_even) if pays == "below" and line.break_even is not None else pays,
         *([density] if budget else []),
     )
@@ -96,9 +99,14 @@ def _prediction_cells(prediction: Prediction) -> tuple[str, ...]:
 def _about_bytes(plan: Plan) -> tuple[str, ...]:
     scaled = f" and scaled linearly to {plan.dim:,}" if plan.dim > SAMPLE else ""
     size = (
-        "Upload: one client, one round, for a mask without structure; masks of trained networks take less. "
+        "Upload: one client, one round, for normal changes; those of trained networks have structure and take less. "
         "Round: all clients. Send: one upload at the uplink. Saving: over dense FedAdam in float32."
     )
+    if any(line.codec == OWN for line in plan.lines):
+        size += f" Codec {OWN}: the method brings it."
+    for name in dict.fromkeys(line.algorithm for line in plan.lines):
+        if len(upload_shapes(name, plan.config.rounds)) > 1:
+            size += f" {name}: the mean of {plan.config.rounds} rounds, which are not alike."
     if plan.config.budget is not None:
         size += f" At budget: the largest density whose upload has at most {plan.config.budget}."
     work = (
@@ -120,7 +128,29 @@ def _about_bounds(plan: Plan) -> tuple[str, ...]:
         f"{config.heterogeneity:g}, gap {config.gap:g}; flags set them. The bounds are loose (here {plain:.2g} and {fed_back:.2g}, "
         "far above any gradient's norm): read how they change, not what they are, and test what matters."
     )
-    return ratios, caution
+    return ratios, _about_choices(plan), caution
+
+
+def _about_choices(plan: Plan) -> str:
+    config, advice = plan.config, plan.advice
+    share = advice.reach / config.local_steps
+    mask = (
+        "the mask from |dW| loses little"
+        if share <= _SMALL_REACH
+        else "masks that also follow dM and dV can train better, try --mask fair, or more local steps"
+    )
+    if advice.floor > _MOSTLY:
+        density = (
+            f"Which density makes the most of given bytes cannot be read off these constants: {100 * advice.floor:.0f} % of the "
+            "bound (with feedback) would remain after any number of rounds."
+        )
+    else:
+        density = (
+            f"For the bytes of {config.rounds} rounds at density {config.density:g} the bound is least at density "
+            f"{advice.density.density:.3g} ({advice.density.rounds:,} rounds), with feedback at "
+            f"{advice.density_fed_back.density:.3g} ({advice.density_fed_back.rounds:,} rounds)."
+        )
+    return f"{density} What a mask drops of dM is worth {advice.reach:.2g} of the next {config.local_steps} steps: {mask}."
 
 
 def _print_notes(console: Console, notes: Sequence[str]) -> None:

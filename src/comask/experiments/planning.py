@@ -6,22 +6,25 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+from comask.algorithms import ALGORITHMS
 from comask.errors import ConfigError, UnknownNameError
-from comask.experiments.coded_sizes import predicted_bytes, size_in
+from comask.experiments.coded_sizes import density_in_budget, predicted_bytes, value_shares
 from comask.experiments.plan_config import PlanConfig
 from comask.experiments.timing import Work, measure_work
 from comask.experiments.units import BYTES, COUNT, RATE, parse
+from comask.experiments.upload_shapes import OWN, takes_codec, upload_shapes
 from comask.hyperparams import AdamConfig
-from comask.masks import num_kept
 from comask.theory import (
-    MESSAGES,
     AdamSetting,
+    DensityChoice,
     MomentumError,
     ProblemConstants,
     Sparsity,
     break_even_bandwidth,
-    density_for_budget,
+    convergence_bound_nonconvex,
+    optimal_density,
     predict_effects,
 )
 from comask.wire import CODECS
@@ -29,6 +32,11 @@ from comask.wire.update import MAX_DIM
 
 BASELINE = ("fedadam", "exact")
 """The method and codec that savings and break-evens compare with: dense FedAdam in float32."""
+
+_SHAPES_A_MODEL = {"image": "fashion-mnist-mini", "text": "shakespeare"}
+
+_CANDIDATES = 80
+_FOREVER = 10**15
 
 _FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -39,9 +47,9 @@ class Line:
 
     Attributes:
         algorithm: The method's name.
-        codec: The codec's name.
-        num_kept: Positions that each stream keeps.
-        upload_bytes: Of one client, one round.
+        codec: The codec's name, or `OWN`.
+        num_kept: Positions that a stream keeps, in the last round.
+        upload_bytes: Of one client, one round; the mean over the rounds.
         round_bytes: Of all clients, one round.
         upload_seconds: Time of one upload at the uplink, without the work.
         saving: The baseline's bytes over these.
@@ -83,6 +91,23 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """What follows from the bounds for a choice.
+
+    Attributes:
+        density: Where the bound without error feedback is least for the bytes that the chosen settings spend in all rounds.
+        density_fed_back: The same with error feedback.
+        floor: The part of the bound at the chosen settings, with error feedback, that no number of rounds would remove.
+        reach: Local steps of the next round that a dropped change of the first moment is worth, `sum_l beta1^l`.
+    """
+
+    density: DensityChoice
+    density_fed_back: DensityChoice
+    floor: float
+    reach: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """An answer.
 
@@ -93,6 +118,7 @@ class Plan:
         lines: One for each method and codec.
         predictions: For the method with one shared mask.
         bounds: The bound at the chosen settings, without and with error feedback.
+        advice: What the bounds call for.
     """
 
     config: PlanConfig
@@ -101,14 +127,15 @@ class Plan:
     lines: tuple[Line, ...]
     predictions: tuple[Prediction, ...]
     bounds: tuple[float, float]
+    advice: Advice
 
 
-def make_plan(config: PlanConfig, *, measure: Callable[[str, str, int, float], Work] = measure_work) -> Plan:
+def make_plan(config: PlanConfig, *, measure: Callable[..., Work] = measure_work) -> Plan:
     """Answer a question.
 
     Args:
         config: The question.
-        measure: From algorithm, codec, dimension and density to the work of one upload.
+        measure: From algorithm, codec, dimension, density and `rounds=` to the work of one upload.
 
     Raises:
         ConfigError: If settings contradict one another, or one is out of range.
@@ -116,36 +143,45 @@ def make_plan(config: PlanConfig, *, measure: Callable[[str, str, int, float], W
         DataNotFoundError: If the data set that shapes the model is in none of the places looked at.
         MissingExtraError: If a model is to be built and torch is not installed.
     """
-    names = _names("algorithm", config.algorithms, MESSAGES)
+    names = _names("algorithm", config.algorithms, ALGORITHMS)
     codecs = _names("codec", config.codec, CODECS)
     dim, num_buffers = _shape(config)
-    pairs = [(name, codec) for name in names for codec in codecs]
-    work = {pair: measure(*pair, dim, config.density) for pair in dict.fromkeys([BASELINE, *pairs])}
+    pairs = [(name, codec) for name in names for codec in (codecs if takes_codec(name) else (OWN,))]
+    work = {
+        pair: measure(*pair, dim, config.density, rounds=config.rounds)
+        for pair in dict.fromkeys([BASELINE, *pairs])
+    }
     lines = (
         _line(config, dim, num_buffers, pair, work=work[pair], baseline=work[BASELINE]) for pair in pairs
     )
-    predictions, bounds = _predict(config, dim)
-    return Plan(config, dim, num_buffers, tuple(lines), predictions, bounds)
+    problem, adam = _bounds_start_from(config, dim)
+    predictions, bounds = _predict(config, problem, adam)
+    advice = _advise(config, problem, adam)
+    return Plan(config, dim, num_buffers, tuple(lines), predictions, bounds, advice)
 
 
 def _line(
     config: PlanConfig, dim: int, num_buffers: int, pair: tuple[str, str], *, work: Work, baseline: Work
 ) -> Line:
     name, codec = pair
-    message = MESSAGES[name]
-    cost = predicted_bytes(name, codec, dim, config.density, num_buffers=num_buffers)
+    known: dict[str, Any] = {
+        "num_buffers": num_buffers,
+        "rounds": config.rounds,
+        "shares": value_shares(name, codec, dim, config.density, config.rounds),
+    }
+    cost = predicted_bytes(name, codec, dim, config.density, **known)
     dense = predicted_bytes(*BASELINE, dim, 1.0, num_buffers=num_buffers)
-    size = size_in(CODECS[codec], num_buffers=num_buffers)
     budget = None if config.budget is None else _amount(config.budget, BYTES)
+    blocks = upload_shapes(name, config.rounds)[-1].blocks
     return Line(
         algorithm=name,
         codec=codec,
-        num_kept=num_kept(config.density, dim) if message.masks else dim,
+        num_kept=max(block.kept(dim, config.density) for block in blocks),
         upload_bytes=cost,
         round_bytes=config.clients * cost,
         upload_seconds=8 * cost / _amount(config.uplink, RATE),
         saving=dense / cost,
-        budget_density=None if budget is None else density_for_budget(message, dim, budget, size=size),
+        budget_density=None if budget is None else density_in_budget(name, codec, dim, budget, **known),
         work=work,
         break_even=None
         if pair == BASELINE
@@ -153,10 +189,43 @@ def _line(
     )
 
 
-def _predict(config: PlanConfig, dim: int) -> tuple[tuple[Prediction, ...], tuple[float, float]]:
+def _bounds_start_from(config: PlanConfig, dim: int) -> tuple[ProblemConstants, AdamSetting]:
     problem = ProblemConstants(dim, config.smoothness, config.grad_bound, config.heterogeneity)
     local = AdamConfig(lr=config.lr)
-    adam = AdamSetting(local.lr, local.beta1, local.beta2, local.eps, config.local_steps)
+    return problem, AdamSetting(local.lr, local.beta1, local.beta2, local.eps, config.local_steps)
+
+
+def _advise(config: PlanConfig, problem: ProblemConstants, adam: AdamSetting) -> Advice:
+    def bits(kept: int) -> float:
+        return 8 * predicted_bytes("fedadam-ssm", "exact", problem.dim, kept / problem.dim)
+
+    spent = config.rounds * bits(max(1, round(config.density * problem.dim)))
+    # The last rounds of the budget may be lost to whole numbers: half a round more keeps the chosen density's own rounds.
+    plain, fed_back = (
+        optimal_density(
+            problem,
+            adam,
+            Sparsity(error_feedback=feedback),
+            budget_bits=spent * (1 + 0.5 / config.rounds),
+            gap=config.gap,
+            bits_per_round=bits,
+            candidates=_CANDIDATES,
+        )
+        for feedback in (False, True)
+    )
+    kept = Sparsity(config.density, error_feedback=True)
+    now, after_all = (
+        convergence_bound_nonconvex(problem, adam, kept, rounds=rounds, gap=config.gap)
+        for rounds in (config.rounds, _FOREVER)
+    )
+    return Advice(
+        plain, fed_back, after_all / now, sum(adam.beta1**step for step in range(1, adam.local_steps + 1))
+    )
+
+
+def _predict(
+    config: PlanConfig, problem: ProblemConstants, adam: AdamSetting
+) -> tuple[tuple[Prediction, ...], tuple[float, float]]:
     steps = dict.fromkeys(max(1, round(config.local_steps * factor)) for factor in _FACTORS)
     plain, fed_back = (
         predict_effects(
@@ -227,9 +296,10 @@ def _shape(config: PlanConfig) -> tuple[int, int]:
             raise ConfigError(f"--params must be at most {MAX_DIM:,}, got {config.params}.")
         return dim, 0
     from comask.data import load_dataset  # noqa: PLC0415  # neither data nor torch is needed to plan for a number
-    from comask.models import build_model  # noqa: PLC0415
+    from comask.models import build_model, model_task  # noqa: PLC0415
 
-    model = build_model(config.model, load_dataset(config.dataset or "fashion-mnist-mini"), seed=0)
+    dataset = config.dataset or _SHAPES_A_MODEL[model_task(config.model)]
+    model = build_model(config.model, load_dataset(dataset), seed=0)
     from comask.flat import FlatModel  # noqa: PLC0415  # after build_model, which says it when torch is missing
 
     flat = FlatModel(model)

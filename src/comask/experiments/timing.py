@@ -10,22 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
-
-from comask.algorithms import make_algorithm
-from comask.algorithms.base import ClientContext
 from comask.experiments.coded_sizes import index_coding
+from comask.experiments.upload_shapes import configured, play, upload_shapes
 from comask.masks import num_kept
-from comask.seeding import derive_rng
-from comask.state import SECOND_MOMENT, ModelState
-from comask.theory import MESSAGES
-from comask.wire import CODECS, ParamLayout, decode, encode
+from comask.wire import decode, encode
 
 SAMPLE = 1 << 19
 """Positions that are timed at most; the time of longer vectors is proportional to their length."""
 
-_REPEATS = 3
-_TYPICAL = (2e-3, 2e-4, 5e-7)  # mean |dW|, |dM|, |dV| seen on Fashion-MNIST
+_LEAST_REPEATS, _MOST_REPEATS, _ENOUGH_SECONDS = 3, 15, 0.2
 
 _Result = TypeVar("_Result")
 
@@ -48,56 +41,44 @@ class Work:
         return self.make + self.read
 
 
-def measure_work(algorithm: str, codec: str, dim: int, density: float) -> Work:
+def measure_work(algorithm: str, codec: str, dim: int, density: float, *, rounds: int = 1) -> Work:
     """Time one upload of synthetic changes (normal, of a trained network's magnitudes).
 
     At most `SAMPLE` positions are timed and the times scaled linearly. Longer vectors are spread over threads, which this
     does not count on.
 
     Args:
-        algorithm: One of `comask.theory.MESSAGES`.
-        codec: One of `comask.wire.CODECS`.
+        algorithm: One of `comask.algorithms.ALGORITHMS`.
+        codec: One of `comask.wire.CODECS`, or `OWN` for an algorithm that brings its own.
         dim: Length of the flat vector.
-        density: Fraction kept by sparse methods, in (0, 1].
+        density: Fraction kept by algorithms that have a density, in (0, 1].
+        rounds: Rounds of the run; what the last of them does is timed, so that no warm-up is.
 
     Returns:
-        The least of three measurements each, after one that is not counted.
+        The least of at least three measurements each, after one that is not counted.
     """
-    message = MESSAGES[algorithm]
     length = min(dim, SAMPLE)
-    # A short vector must be coded as the long one would be: `auto` tries less on very long ones.
-    chosen = CODECS[codec]
-    if length < dim:
-        chosen = replace(chosen, indices=index_coding(chosen, dim, num_kept(density, dim)))
-    made = make_algorithm(algorithm, codec=chosen, **({"density": density} if message.masks else {}))
-    start, end = _states(message.streams, length)
-    layout = ParamLayout(("synthetic",), ((length,),))
-    context = ClientContext(1, 0, 0, layout, made.uplink)
+    made = configured(algorithm, codec, density)
+    if (
+        length < dim
+    ):  # a short vector must be coded as the long one would be: `auto` tries less on very long ones
+        indices = index_coding(made.uplink, dim, num_kept(density, dim))
+        made = replace(made, uplink=replace(made.uplink, indices=indices))
+    turn = play(made, length, upload_shapes(algorithm, rounds)[-1].last)
 
     def make() -> bytes:
-        update, _ = made.client.finish(start, end, {}, context)
-        return encode(update, made.uplink, layout=layout, seed=0)
+        update, _ = turn.finish()
+        return encode(update, made.uplink, layout=turn.context.layout, seed=turn.context.rounding_seed)
 
     payload, make_seconds = _least(make)
-    _, read_seconds = _least(lambda: decode(payload, dim=length, layout=layout))
+    _, read_seconds = _least(lambda: decode(payload, dim=length, layout=turn.context.layout))
     return Work(make_seconds * dim / length, read_seconds * dim / length)
-
-
-def _states(streams: int, dim: int) -> tuple[ModelState, ModelState]:
-    rng = derive_rng(0, "plan")
-    change = (
-        rng.standard_normal((streams, dim), np.float32) * np.array(_TYPICAL[:streams], np.float32)[:, None]
-    )
-    start = np.zeros((streams, dim), np.float32)
-    if streams > SECOND_MOMENT:
-        np.abs(change[SECOND_MOMENT], out=change[SECOND_MOMENT])
-    return ModelState(start), ModelState(change)
 
 
 def _least(call: Callable[[], _Result]) -> tuple[_Result, float]:
     result = call()  # compiles kernels, or loads them
-    seconds = []
-    for _ in range(_REPEATS):
+    seconds: list[float] = []
+    while len(seconds) < _LEAST_REPEATS or (sum(seconds) < _ENOUGH_SECONDS and len(seconds) < _MOST_REPEATS):
         began = time.process_time()
         call()
         seconds.append(time.process_time() - began)

@@ -49,6 +49,17 @@ def default_model(dataset: Dataset) -> str:
     return "cnn" if dataset.task == "image" else "char_lstm"
 
 
+def model_task(name: str) -> Task:
+    """Return the task that a model is for.
+
+    Raises:
+        UnknownNameError: If there is no such model.
+    """
+    if name not in _CLASSES:
+        raise UnknownNameError("model", name, _CLASSES)
+    return _CLASSES[name][1]
+
+
 def build_model(name: str, dataset: Dataset, *, seed: int, **options: Any) -> nn.Module:
     """Build a model for a data set; the same seed gives the same weights.
 

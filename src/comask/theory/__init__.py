@@ -49,6 +49,7 @@ from comask.theory.sizes import (
     mask_bytes,
     upload_bytes,
 )
+from comask.theory.weighted import RoundMeasures, measure_round, weighted_convergence_bound
 
 __all__ = [
     "MESSAGES",
@@ -63,6 +64,7 @@ __all__ = [
     "PathConstants",
     "PlanRow",
     "ProblemConstants",
+    "RoundMeasures",
     "Sparsity",
     "binary_entropy",
     "bound_scores",
@@ -81,6 +83,7 @@ __all__ = [
     "mask_floor_bits",
     "mask_objective",
     "mask_weights",
+    "measure_round",
     "measure_step",
     "moment_ratio",
     "momentum_error",
@@ -101,5 +104,6 @@ __all__ = [
     "top_k_energy",
     "transition",
     "upload_bytes",
+    "weighted_convergence_bound",
     "weights_mask_is_optimal",
 ]

@@ -77,7 +77,8 @@ def convergence_bound_convex(
     """Bound the optimality gap `F(W) - inf F` of the broadcast model after each round.
 
     Theorem 7 (38) and (39): with strong convexity (or only the Polyak-Lojasiewicz inequality) the gap shrinks
-    geometrically to a floor, with convexity alone as 1 / R. The free parameter of Young's inequality is the best of 64.
+    geometrically to a floor, with convexity alone as 1 / R. The free parameter of Young's inequality is the best of 64;
+    where both `strong_convexity` and `radius` are known, each round takes the smaller of their two bounds.
 
     Args:
         problem: The constants; `smoothness` must hold on the whole space if there is error feedback.
@@ -125,18 +126,20 @@ def convergence_bound_convex(
 def heterogeneity_floor(
     problem: ProblemConstants, adam: AdamSetting, sparsity: Sparsity
 ) -> tuple[float, float]:
-    """Return what heterogeneity costs at least (for some problem) and at most (for all): Theorem 8, (40) and (41).
+    """Return what heterogeneity costs at least (for some problem) and at most (for all): Theorem 8, (41) and (40).
 
     Both are values of `||grad F||` that remain after any number of rounds as the learning rate goes to 0 and local steps
     outlast momentum. The gap between them is only in the conditioning of `1 / sqrt(v + eps)`; both grow as
-    `1 / sqrt(density)` without error feedback. With it (or dense) the least cost is 0.
+    `1 / sqrt(density)` without error feedback. With it (or dense) the least cost is 0. The example behind the least cost
+    has second moments near 0, so a positive `second_moment_floor` may exclude it.
     """
     low, high = preconditioner_range(problem, adam)
     delta = problem.heterogeneity
     if _is_dense_or_fed_back(sparsity):
         return 0.0, math.sqrt(high / low) * delta
-    attained = min(delta, problem.grad_bound * math.sqrt(sparsity.density * problem.dim))
-    least = math.sqrt((1 / sparsity.density - 1) * adam.eps) * low * attained
+    kept = math.sqrt(sparsity.density * problem.dim)
+    slope = min(delta / kept, problem.grad_bound)  # of the example, on its k contested positions
+    least = math.sqrt((1 / sparsity.density - 1) * adam.eps / (slope**2 + adam.eps)) * slope * kept
     return least, (high / (low * math.sqrt(sparsity.energy)) + math.sqrt(high / low)) * delta
 
 

@@ -42,11 +42,12 @@ def optimal_density(
     captured: Callable[[int], float] | None = None,
     candidates: int = 200,
 ) -> DensityChoice:
-    """Choose the density whose convergence bound is least once one device has uploaded `budget_bits`.
+    """Choose the density whose convergence bound, (33) or (35), is least once one device has uploaded `budget_bits`.
 
     The trade: fewer positions buy more rounds, but without error feedback each round then gains less (Theorem 5), and with
     it the residual grows (Theorem 6). In the worst case the first trade never pays; it pays when the largest entries
-    hold more than their share of the energy, which `captured` says. Ties go to the smaller density.
+    hold more than their share of the energy, which `captured` says. Equation (41') is the leading order with feedback. Ties
+    go to the smaller density.
 
     Args:
         problem: The constants.

@@ -54,7 +54,7 @@ def transition(
 
 
 def sparsification_bound(problem: ProblemConstants, adam: AdamSetting, density: float) -> NDArray[np.float64]:
-    """Return what any mask of the given density can drop from dW, dM and dV in one round, shape `(3,)`: equation (16).
+    """Return what any mask of the given density can drop from dW, dM and dV in one round, shape `(3,)`: Lemma 3, (16).
 
     Args:
         problem: The constants.
@@ -78,11 +78,12 @@ def divergence_bound(
     rounds: int,
     sparsification: NDArray[np.float64],
     device_heterogeneity: float | None = None,
+    residual: float | None = None,
 ) -> DivergenceBound:
     """Bound the distance between FedAdam-SSM and centralised Adam that starts from the same state.
 
-    Theorem 2, equations (13) to (15). The linear recursion is cut at what the bounded steps allow (equation (17)), so
-    the bound never grows faster than linearly in the number of steps.
+    Theorem 2, equations (13) to (15), with error feedback (14'). The linear recursion is cut at what the bounded steps
+    allow (equation (17)), so the bound never grows faster than linearly in the number of steps.
 
     Args:
         problem: The constants; they must hold for both runs.
@@ -91,6 +92,9 @@ def divergence_bound(
         sparsification: Shape `(3,)` or `(rounds, 3)`: bounds on the norms of `sum_n p_n (1 - S_n) dX_n` for W, M and
             V, a priori from `sparsification_bound` or measured.
         device_heterogeneity: `delta_n` of the device followed in `device`; None means the problem's.
+        residual: With error feedback on the weights, a bound on the norm of the devices' mean residual after every
+            round, a priori from `residual_bound` or measured. It counts once, and what the masks drop from W no longer
+            counts: `sparsification[..., 0]` is not used. None means that there is no error feedback.
 
     Raises:
         ConfigError: If `sparsification` has another shape or a negative entry, or a number is out of range.
@@ -104,17 +108,22 @@ def divergence_bound(
             f"sparsification must hold non-negative numbers in shape (3,) or ({rounds}, 3), got shape {errors.shape} "
             f"with minimum {errors.min(initial=np.inf)}."
         )
-    errors = np.broadcast_to(errors, (rounds, 3))
+    errors = np.array(np.broadcast_to(errors, (rounds, 3)))
+    start = 0.0 if residual is None else residual
+    require_non_negative("residual", start)
+    if residual is not None:
+        errors[:, 0] = 0.0
     matrix, source = transition(problem, adam)
     pace = 2 * adam.lr * step_bound(problem, adam) * math.sqrt(problem.dim)
     limit = np.array([0.0, 2 * problem.grad_bound, problem.grad_bound**2]) * math.sqrt(problem.dim)
 
     steps = adam.local_steps
     server, device = np.zeros((rounds + 1, 3)), np.empty((rounds, steps + 1, 3))
+    server[0, 0] = start
     for r in range(rounds):
         mean = device[r, 0] = server[r]
         for step in range(steps):
-            limit[0] = pace * (r * steps + step + 1)
+            limit[0] = pace * (r * steps + step + 1) + start
             mean = np.minimum(matrix @ mean + source * problem.heterogeneity, limit)
             device[r, step + 1] = np.minimum(matrix @ device[r, step] + source * own, limit)
         server[r + 1] = np.minimum(mean + errors[r], limit)

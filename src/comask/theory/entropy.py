@@ -15,7 +15,7 @@ def _check(dim: int, num_kept: int) -> None:
 
 
 def binary_entropy(probability: float) -> float:
-    """Return `H(p)` in bits."""
+    """Return `H(p)` in bits: equation (43)."""
     if not 0 <= probability <= 1:
         raise ConfigError(f"probability must be in [0, 1], got {probability}.")
     rest = 1 - probability
@@ -38,7 +38,7 @@ def mask_floor_bits(dim: int, num_kept: int) -> float:
 def payload_floor_bits(
     dim: int, num_kept: int, *, streams: int = 3, value_bits: float = 32, shared_mask: bool = True
 ) -> float:
-    """Return the bits of `streams` sparse streams whose masks are uniform and whose values are not modelled.
+    """Return the bits of `streams` sparse streams whose masks are uniform and whose values are not modelled: (43').
 
     Args:
         dim: Number of weights.

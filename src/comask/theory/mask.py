@@ -23,7 +23,10 @@ class MaskWeights(NamedTuple):
 
 
 def mask_weights(problem: ProblemConstants, adam: AdamSetting) -> MaskWeights:
-    """Return the first row of `T ** L`: the bound after the next round grows by its product with the dropped norms."""
+    """Return the first row of `T ** L`: equation (18), to first order in the learning rate (19).
+
+    The bound on the weights after the next round grows by the product of this row with the norms that a mask drops.
+    """
     matrix, _ = transition(problem, adam)
     return MaskWeights(*map(float, np.linalg.matrix_power(matrix, adam.local_steps)[0]))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from comask.errors import ConfigError
-from comask.theory.constants import AdamSetting
+from comask.theory.constants import AdamSetting, require_non_negative
 
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def measure_step(
     weights: tuple[Array, Array],
     eps: float,
 ) -> PathConstants:
-    """Measure the constants of one local step and the reference's step beside it.
+    """Measure the constants of one local step and the reference's step beside it: equation (17').
 
     Args:
         device: The device's `(w, m, v)` after the step, each of shape `(..., d)`; norms are over the last axis.
@@ -82,7 +82,12 @@ def measure_step(
 
 
 def path_divergence_bound(
-    path: PathConstants, adam: AdamSetting, *, shares: ArrayLike, sparsification: ArrayLike
+    path: PathConstants,
+    adam: AdamSetting,
+    *,
+    shares: ArrayLike,
+    sparsification: ArrayLike,
+    residual: float | None = None,
 ) -> tuple[Array, Array]:
     """Bound the distances to centralised Adam from constants measured at every step: equation (17').
 
@@ -91,6 +96,7 @@ def path_divergence_bound(
         adam: The optimiser's settings.
         shares: Shape `(N,)`: the devices' weights, summing to 1.
         sparsification: Shape `(R, 3)`: norms of `sum_n p_n (1 - S_n) dX_n` for W, M and V.
+        residual: With error feedback, as in `divergence_bound`: the first column of `sparsification` is then not used.
 
     Returns:
         Bounds on the distances of W, M and V: for the broadcast state, shape `(R + 1, 3)`, and for every device after every
@@ -103,6 +109,9 @@ def path_divergence_bound(
             f"shares must have shape ({devices},) and sparsification ({rounds}, 3), got {weights.shape} and {errors.shape}."
         )
     server, device = np.zeros((rounds + 1, 3)), np.zeros((rounds, steps + 1, devices, 3))
+    if residual is not None:
+        require_non_negative("residual", residual)
+        server[0, 0], errors = residual, errors * [0.0, 1.0, 1.0]
     for r in range(rounds):
         device[r, 0] = server[r]
         for step in range(steps):

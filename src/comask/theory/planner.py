@@ -85,7 +85,7 @@ def plan(
     seconds: Mapping[tuple[str, str], float] | None = None,
     size: SizeOf = upload_bytes,
 ) -> tuple[PlanRow, ...]:
-    """Compare methods by what a round costs.
+    """Compare methods by what a round costs: equations (46) to (48).
 
     Args:
         dim: Number of weights.
@@ -152,7 +152,7 @@ def predict_effects(
     lrs: Iterable[float] = (),
     densities: Iterable[float] = (),
 ) -> tuple[Effect, ...]:
-    """Vary local steps, learning rate and density one at a time, the others as given: Theorems 5 and 6.
+    """Vary local steps, learning rate and density one at a time, the others as given: Theorems 5 and 6, (33) and (35).
 
     Args:
         problem: The constants.

@@ -1,4 +1,4 @@
-"""How many bytes an upload has, without making one: section 9 of `docs/theory.md`.
+"""How many bytes an upload has, without making one: section 11 of `docs/theory.md`.
 
 Valid for masks whose positions look random. Real masks cluster, and the codec's `context` coding then needs less: what is
 predicted here is then too large, never too small by more than the codec's distance from the entropy.
@@ -55,15 +55,15 @@ MESSAGES: Mapping[str, Message] = MappingProxyType(
 VALUE_BITS: Mapping[str, float] = MappingProxyType(
     {"exact": 32.0, "half": 16.0, "compact": (4.0625 + 4 + 4) / 3, "extreme": 2.0}
 )
-"""Bits of a kept value by codec preset, averaged over three streams. Scales are included (16 bits for 256 values of a linear
-coding); the few bytes that a stream needs once are not."""
+"""Bits of a kept value by codec preset, averaged over three streams, at full width: entropy coding of values (`compact`, `extreme`)
+can only shorten them. Scales are included (16 bits for 256 values of a linear coding); the few bytes that a stream needs once are not."""
 
 SizeOf = Callable[[Message, int, int], float]
 """From a message, d and k to the bytes of one upload: `upload_bytes`, or a measurement."""
 
 
 def kept_positions(dim: int, density: float) -> int:
-    """Return k: the density times d, rounded, at least 1."""
+    """Return k of equation (46): the density times d, rounded, at least 1."""
     require_count("dim", dim)
     require_density("density", density)
     return max(1, round(density * dim))
@@ -80,7 +80,7 @@ def mask_bytes(dim: int, num_kept: int) -> float:
 
 
 def upload_bytes(message: Message, dim: int, num_kept: int, *, num_buffers: int = 0) -> float:
-    """Predict the length of one payload of format version 1.
+    """Predict the length of one payload of format version 1: equation (46).
 
     Args:
         message: Its shape.
@@ -108,7 +108,7 @@ def upload_bytes(message: Message, dim: int, num_kept: int, *, num_buffers: int 
 def density_for_budget(
     message: Message, dim: int, budget: float, *, size: SizeOf = upload_bytes
 ) -> float | None:
-    """Return the largest density whose upload has at most `budget` bytes, or None if no upload is that small.
+    """Return the largest density whose upload has at most `budget` bytes, equation (47), or None if no upload is that small.
 
     A dense message has density 1 or None.
     """
@@ -125,7 +125,7 @@ def density_for_budget(
 
 
 def break_even_bandwidth(dense_bytes: float, sparse_bytes: float, seconds: float) -> float:
-    """Return the uplink, in bits a second, below which `seconds` spent on compression are earned back.
+    """Return the uplink, in bits a second, below which `seconds` spent on compression are earned back: equation (48).
 
     Args:
         dense_bytes: Length of the upload that needs no such work.
