@@ -51,8 +51,7 @@ class Deployment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in reversed(list(self._processes)):
-            self.kill(name, signal.SIGTERM)
+        stop([self._processes.pop(name) for name in reversed(list(self._processes))], signal.SIGTERM)
 
     def _begin(self) -> None:
         make_certificates(self.folder)
@@ -61,7 +60,12 @@ class Deployment:
             f'[superlink]\ndefault = "demo"\n\n[superlink.demo]\naddress = "{HOST}:{self.port}"\n'
             f'root-certificates = "{self.folder / "ca.pem"}"\n'
         )
+        self.start_superlink()
+
+    def start_superlink(self) -> None:
+        """Start the SuperLink; one that is started again finds its nodes and runs in its database."""
         command = ["flower-superlink", "--host", HOST, "--port", str(self.port), "--enable-supernode-auth"]
+        command += ["--database", str(self.folder / "superlink.db")]
         for option, name in (
             ("certfile", "server.pem"),
             ("keyfile", "server.key"),
@@ -84,25 +88,17 @@ class Deployment:
         """Run one of Flower's commands and return what it prints."""
         return run(["flwr", *arguments], cwd=self.app, env=self._environment)
 
-    def run_status(self) -> dict[str, object]:
-        """Return Flower's record of the run, of which there is one. The exit code of `flwr run` says nothing: it is 0 for a failed run."""
+    def runs(self) -> list[dict[str, object]]:
+        """Return Flower's record of each run, the latest last. The exit code of `flwr run` says nothing: it is 0 for a failed run."""
         runs = json.loads(self.flwr("list", "demo", "--format", "json"))["runs"]
-        return runs[-1] if runs else {}
+        return sorted(runs, key=lambda run: str(run["pending-at"]))
 
-    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Stop a process and all that it has started; what does not end in ten seconds is killed."""
-        process = self._processes.pop(name)
-        family = [process.pid, *descendants(process.pid)]  # before they lose their parent
-        for pid in family if how == signal.SIGKILL else family[:1]:
-            _signal(pid, how)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        for pid in family[1:] if process.poll() is not None else family:
-            _signal(pid, signal.SIGKILL)
-        process.wait()
+    def kill(self, name: str) -> None:
+        """Kill a process and all that it has started, as a power cut would."""
+        stop([self._processes.pop(name)], signal.SIGKILL)
 
     def _start(self, name: str, command: list[str]) -> None:
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,
                 stdout=log,
@@ -122,6 +118,21 @@ class Deployment:
             time.sleep(0.2)
         log = (self.folder / f"{name}.log").read_text()[-2000:]
         raise RuntimeError(f"{name} does not listen on {HOST}:{port}. The end of its log:\n{log}")
+
+
+def stop(processes: list[subprocess.Popen[bytes]], how: signal.Signals) -> None:
+    """Signal processes and wait for their end; whatever is left of them and their descendants after ten seconds is killed."""
+    families = {process.pid: descendants(process.pid) for process in processes}  # before they lose their parents
+    for process in processes:
+        for pid in [process.pid, *families[process.pid]] if how == signal.SIGKILL else [process.pid]:
+            _signal(pid, how)
+    deadline = time.monotonic() + 10.0
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(deadline - time.monotonic(), 0.0))
+        for pid in [process.pid, *families[process.pid]] if process.poll() is None else families[process.pid]:
+            _signal(pid, signal.SIGKILL)
+        process.wait()
 
 
 def descendants(pid: int) -> list[int]:
