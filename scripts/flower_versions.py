@@ -8,7 +8,7 @@ Everything that is not Flower's is pinned by constraints.txt. Prints a table; th
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -88,7 +88,7 @@ def last_line(text: str) -> str:
 
 def main() -> int:
     """Test each version and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("versions", nargs="*", help="default: the floor and the newest")
     parser.add_argument("--tests", nargs="*", default=[], help="what pytest is given; default: tests/flower")
     arguments = parser.parse_args()
@@ -96,7 +96,7 @@ def main() -> int:
     for version in arguments.versions or (floor(), newest()):
         with tempfile.TemporaryDirectory(prefix=f"comask-flwr-{version}-") as name:
             rows.append(test(version, Path(name) / "venv", arguments.tests))
-    print(f"\n{datetime.datetime.now(datetime.UTC):%d %B %Y}, Python {sys.version.split()[0]}\n")
+    print(f"\n{dt.datetime.now(dt.UTC):%d %B %Y}, Python {sys.version.split()[0]}\n")
     print("| flwr | with | tests |\n| --- | --- | --- |")
     for row in rows:
         print(f"| {row.version} | {row.installed} | {row.outcome} |")

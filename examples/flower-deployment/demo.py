@@ -25,8 +25,10 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> int:
     """Run the demonstration; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every-fault", action="store_true", help="more faults, and a server killed in round 4")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--every-fault", action="store_true", help="more faults; the server is killed in round 4"
+    )
     parser.add_argument("--limit", type=float, default=230.0, help="seconds after which the run has failed")
     parser.add_argument("--folder", type=Path, help="where to keep everything; by default a temporary folder")
     arguments = parser.parse_args()

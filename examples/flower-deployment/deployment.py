@@ -122,7 +122,8 @@ class Deployment:
 
 def stop(processes: list[subprocess.Popen[bytes]], how: signal.Signals) -> None:
     """Signal processes and wait for their end; whatever is left of them and their descendants after ten seconds is killed."""
-    families = {process.pid: descendants(process.pid) for process in processes}  # before they lose their parents
+    # Before they lose their parents:
+    families = {process.pid: descendants(process.pid) for process in processes}
     for process in processes:
         for pid in [process.pid, *families[process.pid]] if how == signal.SIGKILL else [process.pid]:
             _signal(pid, how)
