@@ -88,26 +88,38 @@ def check(plan: Plan, runs: list[dict], rounds: list[dict], output: Path) -> lis
         return [f"Flower says that the run is {runs[-1].get('status')!r}."]
     if [report["round"] for report in rounds] != list(range(1, plan.rounds + 1)):
         return [f"The rounds were {[report['round'] for report in rounds]}."]
-    problems = []
-    for report in rounds:
-        participants, others = plan.expected(report["round"])
-        if report["participants"] != participants:
-            problems.append(
-                f"In round {report['round']}, {report['participants']} took part, not {participants}."
-            )
-        counted = dict.fromkeys(report["dropped"], "dropped")
-        counted |= {each["client"]: each["reason"] for each in report["refused"]}
-        for client, allowed in others.items():
-            if allowed and counted.get(client) not in allowed:
-                problems.append(
-                    f"In round {report['round']}, client {client} was counted as {counted.get(client)!r}, not {allowed}."
-                )
-        if report["memory_lost"]:
-            problems.append(f"In round {report['round']}, {report['memory_lost']} had lost their residuals.")
+    problems = [problem for report in rounds for problem in check_round(plan, report)]
+    state, sizes = replay(rounds)
     with np.load(output / "model.npz", allow_pickle=False) as archive:
-        if archive["streams"].tobytes() != replay(rounds).model.streams.tobytes():
+        if archive["streams"].tobytes() != state.model.streams.tobytes():
             problems.append("The model is not the one that the same rounds give in a single process.")
+    for report, size in zip(rounds, sizes, strict=True):
+        refused = {each["reason"] for each in report["refused"]}
+        if (
+            "non-finite" not in refused and report["uplink_bytes"] != size
+        ):  # a payload with NaN is counted too
+            problems.append(
+                f"The uploads of round {report['round']} were {report['uplink_bytes']} bytes, not {size}."
+            )
     return problems + check_bytes(plan, runs, rounds)
+
+
+def check_round(plan: Plan, report: dict) -> list[str]:
+    """Return what is not as it must be with a round's clients."""
+    number, problems = report["round"], []
+    participants, others = plan.expected(number)
+    if report["participants"] != participants:
+        problems.append(f"In round {number}, {report['participants']} took part, not {participants}.")
+    counted = dict.fromkeys(report["dropped"], "dropped")
+    counted |= {each["client"]: each["reason"] for each in report["refused"]}
+    problems += [
+        f"In round {number}, client {client} was counted as {counted.get(client)!r}, not {allowed}."
+        for client, allowed in others.items()
+        if allowed and counted.get(client) not in allowed
+    ]
+    if report["memory_lost"]:
+        problems.append(f"In round {number}, {report['memory_lost']} had lost their residuals.")
+    return problems
 
 
 def check_bytes(plan: Plan, runs: list[dict], rounds: list[dict]) -> list[str]:
@@ -145,14 +157,19 @@ def traffic(runs: list[dict]) -> dict[str, int]:
     }
 
 
-def replay(rounds: list[dict]) -> ServerState:
-    """Run the same rounds with the same participants in this process, without Flower and without interruption."""
+def replay(rounds: list[dict]) -> tuple[ServerState, list[int]]:
+    """Run the same rounds with the same participants in this process, without Flower and without interruption.
+
+    Returns:
+        The server's last state, and the bytes of each round's uploads.
+    """
     federation, model = task.load_federation(), FlatModel(task.make_model())
     algorithm = task.ALGORITHM
     state = algorithm.server.init(model.params_array(), model.buffers_array())
     memories: dict[int, Memory] = {}
+    sizes = []
     for report in rounds:
-        number, uploads = state.round + 1, []
+        number, uploads, size = state.round + 1, [], 0
         broadcast = algorithm.server.broadcast(state)
         sent = decode(encode(broadcast, algorithm.downlink), dim=model.dim)
         for client in report["participants"]:
@@ -162,10 +179,12 @@ def replay(rounds: list[dict]) -> ServerState:
             task.train(model.module, local.optimizer, federation, client, seeds)
             reply = local.finish()
             memories[client] = reply.memory
+            size += len(reply.payload)
             update = decode(reply.payload, dim=model.dim, layout=model.layout)
             uploads.append(Upload(client, float(len(federation.clients[client])), update))
         state = algorithm.server.aggregate(state, uploads)
-    return state
+        sizes.append(size)
+    return state, sizes
 
 
 def _stream_seed(number: int, client: int, name: str) -> int:

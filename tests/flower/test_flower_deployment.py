@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -36,16 +37,28 @@ def demonstrate(folder, *options):
     return output
 
 
-def left_over(folder):
-    """Return the processes that run with Flower's home in the folder."""
+def processes(folder):
+    """Return the processes that run with Flower's home in the folder, as their directories in /proc."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):  # it has ended, or is not ours
             if f"FLWR_HOME={folder}".encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_bytes())
-        except OSError:  # it has ended, or is not ours
-            continue
+                found.append(process)
     return found
+
+
+def listening(folder):
+    """Return the addresses, as the kernel writes them, on which these processes listen."""
+    sockets = set()
+    for process in processes(folder):
+        with contextlib.suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                sockets.add(str(descriptor.readlink()))
+    table = [
+        line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()
+    ]
+    # Columns: 1 local address and port, 3 state (0A: listening), 9 inode.
+    return {row[1].partition(":")[0] for row in table if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
 
 
 def test_every_fault_in_a_real_deployment(tmp_path):
@@ -58,7 +71,7 @@ def test_every_fault_in_a_real_deployment(tmp_path):
         assert words in line
     assert output.splitlines()[-1].startswith("status ")
     assert "finished:completed" in output.splitlines()[-1]
-    assert left_over(tmp_path) == []
+    assert processes(tmp_path) == []
 
 
 @pytest.mark.slow
@@ -66,22 +79,24 @@ def test_the_demonstration_ends_with_the_right_model(tmp_path):
     output = demonstrate(tmp_path)
     assert "status finished:completed" in output
     assert "1: payload" in output
-    assert left_over(tmp_path) == []
+    assert processes(tmp_path) == []
 
 
-def test_what_was_started_is_stopped_when_the_demonstration_is_cut_short(tmp_path):
-    """A time limit of the test, say: the SuperLink listens, and is gone when the demonstration is."""
+def test_only_the_loopback_listens_and_whatever_was_started_is_stopped(tmp_path):
+    """The demonstration is cut short, by a time limit of the test, say."""
     process = subprocess.Popen(
         [sys.executable, str(DEMO), "--folder", str(tmp_path)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        while not (tmp_path / "node-0.log").exists():
+        log = tmp_path / "node-0.log"
+        while not (log.exists() and "SuperNode ID" in log.read_text()):
             assert process.poll() is None
             time.sleep(0.2)
-        assert len(left_over(tmp_path)) >= 2
+        assert len(processes(tmp_path)) >= 2
+        assert listening(tmp_path) == {"0100007F"}  # 127.0.0.1, in the order of the bytes in memory
     finally:
         process.terminate()
         process.wait(60)
-    assert left_over(tmp_path) == []
+    assert processes(tmp_path) == []

@@ -49,7 +49,7 @@ def train(net, trainloader, epochs, optimizer, device):  # was: train(net, train
     """Train, and return the mean loss."""
     net.to(device)
     criterion = nn.CrossEntropyLoss().to(device)
-    # was: optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    # the optimizer was made here
     net.train()
     running_loss = 0.0
     for _ in range(epochs):
