@@ -10,10 +10,14 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
 HOST = "127.0.0.1"
+ONE_PORT = tuple(int(part) for part in version("flwr").split(".")[:2]) >= (1, 41)
+"""Whether a SuperLink serves nodes, users and its apps on one port over HTTP, or on three over gRPC as it did before."""
+
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -38,6 +42,7 @@ class Deployment:
     def __init__(self, folder: Path, app: Path) -> None:
         self.folder, self.app = folder, app
         self.port = free_port()
+        self.control_port = self.port if ONE_PORT else free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(folder / "flwr"), "PATH": path}
@@ -57,31 +62,45 @@ class Deployment:
         make_certificates(self.folder)
         (self.folder / "flwr").mkdir()
         (self.folder / "flwr" / "config.toml").write_text(
-            f'[superlink]\ndefault = "demo"\n\n[superlink.demo]\naddress = "{HOST}:{self.port}"\n'
+            f'[superlink]\ndefault = "demo"\n\n[superlink.demo]\naddress = "{HOST}:{self.control_port}"\n'
             f'root-certificates = "{self.folder / "ca.pem"}"\n'
         )
         self.start_superlink()
 
     def start_superlink(self) -> None:
         """Start the SuperLink; one that is started again finds its nodes and runs in its database."""
-        command = ["flower-superlink", "--host", HOST, "--port", str(self.port), "--enable-supernode-auth"]
-        command += ["--database", str(self.folder / "superlink.db")]
+        command = [
+            "flower-superlink",
+            "--enable-supernode-auth",
+            "--database",
+            str(self.folder / "superlink.db"),
+        ]
+        if ONE_PORT:
+            command += ["--host", HOST, "--port", str(self.port), "--disable-runtime-dependency-installation"]
+        else:
+            ports = {"fleet": self.port, "control": self.control_port, "serverappio": free_port()}
+            for api, port in ports.items():
+                command += [f"--{api}-api-address", f"{HOST}:{port}"]
         for option, name in (
             ("certfile", "server.pem"),
             ("keyfile", "server.key"),
             ("ca-certfile", "ca.pem"),
         ):
             command += [f"--ssl-{option}", str(self.folder / name)]
-        self._start("superlink", [*command, "--disable-runtime-dependency-installation"])
-        self._wait_for_port("superlink", self.port)
+        self._start("superlink", command)
+        self._wait_for_port("superlink", self.control_port)
 
     def add_node(self, name: str, config: str) -> None:
         """Register a node's public key, then start the node."""
         key = self.folder / name
         run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-C", "", "-f", str(key)])
         self.flwr("supernode", "register", f"{key}.pub", "demo")
-        command = ["flower-supernode", "--superlink", f"{HOST}:{self.port}", "--host", HOST]
-        command += ["--port", str(free_port()), "--root-certificates", str(self.folder / "ca.pem")]
+        command = ["flower-supernode", "--superlink", f"{HOST}:{self.port}"]
+        if ONE_PORT:
+            command += ["--host", HOST, "--port", str(free_port())]
+        else:
+            command += ["--clientappio-api-address", f"{HOST}:{free_port()}"]
+        command += ["--root-certificates", str(self.folder / "ca.pem")]
         self._start(name, [*command, "--auth-supernode-private-key", str(key), "--node-config", config])
 
     def flwr(self, *arguments: str) -> str:
