@@ -46,7 +46,7 @@ def floor() -> str:
 def newest() -> str:
     """Return the newest version on the index."""
     done = subprocess.run(
-        [sys.executable, *PIP, "index", "versions", "flwr"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pip", "index", "versions", "flwr"], capture_output=True, text=True, check=True
     )
     found = re.search(r"flwr \(([\d.]+)\)", done.stdout)
     assert found is not None, done.stdout
