@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument(
         "--every-fault", action="store_true", help="more faults; the server is killed in round 4"
     )
-    parser.add_argument("--limit", type=float, default=230.0, help="seconds after which the run has failed")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which the run has failed")
     parser.add_argument("--folder", type=Path, help="where to keep everything; by default a temporary folder")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that what was started is stopped
