@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,6 +247,21 @@ except ImportError as error:
     with pytest.raises(AttributeError, match="has no attribute 'Server'"):
         comask.flower.Server  # noqa: B018 -- looking it up is the test
     assert set(comask.flower.__all__) <= set(dir(comask.flower))
+
+
+def test_only_public_modules_of_flower_are_imported():
+    imported = set()
+    for file in Path(comask.flower.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+            elif isinstance(node, ast.Import):
+                imported.update(alias.name for alias in node.names)
+    assert {name for name in imported if name.partition(".")[0] == "flwr"} == {
+        "flwr.app",
+        "flwr.clientapp",
+        "flwr.serverapp",
+    }
 
 
 def test_a_server_needs_no_torch():
