@@ -65,7 +65,7 @@ def test(version: str, folder: Path, selected: list[str]) -> Row:
         if done.returncode:
             return Row(version, "-", f"not installable: {last_line(done.stderr)}", 0.0, passed=False)
     listed = subprocess.run(
-        [python, *PIP, "list", "--format=freeze"], capture_output=True, text=True, check=True
+        [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
     )
     found = dict(line.split("==") for line in listed.stdout.splitlines() if "==" in line)
     done = subprocess.run(
