@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+from certificates import make_certificates, make_node_key
+
 HOST = "127.0.0.1"
 ONE_PORT = tuple(int(part) for part in version("flwr").split(".")[:2]) >= (1, 41)
 """Whether a SuperLink serves nodes, users and its apps on one port over HTTP, or on three over gRPC as it did before."""
@@ -25,10 +27,6 @@ ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray, if anything starts it, then listens on the loopback only
     "PYTHONWARNINGS": "ignore",
 }
-_EXTENSIONS = (
-    "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n"
-    "keyUsage=digitalSignature,keyEncipherment\nextendedKeyUsage=serverAuth\n"
-)
 
 
 class Deployment:
@@ -93,8 +91,7 @@ class Deployment:
     def add_node(self, name: str, config: str) -> None:
         """Register a node's public key, then start the node."""
         key = self.folder / name
-        run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-C", "", "-f", str(key)])
-        self.flwr("supernode", "register", f"{key}.pub", "demo")
+        self.flwr("supernode", "register", str(make_node_key(key)), "demo")
         command = ["flower-supernode", "--superlink", f"{HOST}:{self.port}"]
         if ONE_PORT:
             command += ["--host", HOST, "--port", str(free_port())]
@@ -157,28 +154,19 @@ def stop(processes: list[subprocess.Popen[bytes]], how: signal.Signals) -> None:
 
 def descendants(pid: int) -> list[int]:
     """Return the ids of a process's children and of theirs. Some of Flower's lead groups of their own."""
-    parents = [line.split() for line in run(["ps", "-eo", "pid=,ppid="]).splitlines()]
-    children = [int(child) for child, parent in parents if int(parent) == pid]
-    return children + [each for child in children for each in descendants(child)]
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:  # grows while it is gone through
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
 
 
 def _signal(pid: int, how: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, how)
-
-
-def make_certificates(folder: Path) -> None:
-    """Make a certificate authority, and a server's certificate for the loopback."""
-    (folder / "extensions.cnf").write_text(_EXTENSIONS)
-    new = "req -newkey rsa:3072 -nodes"
-    authority = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign"
-    signed_by = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions.cnf"
-    for command in (
-        f"{new} -x509 -keyout ca.key -out ca.pem -days 2 -subj /CN=comask-demo {authority}",
-        f"{new} -keyout server.key -out server.csr -subj /CN=localhost",
-        f"x509 -req -in server.csr -out server.pem {signed_by}",
-    ):
-        run(["openssl", *command.split()], cwd=folder)
 
 
 def free_port() -> int:
