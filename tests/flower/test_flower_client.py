@@ -156,6 +156,22 @@ def test_announced_numbers_are_checked(tmp_path, configs, expected):
     assert len(grid.pushed) == len(configs)  # nobody is asked twice
 
 
+def test_a_number_passes_on_when_its_node_is_gone():
+    """A restarted node may come with another id; as long as the old one seems to be there, the number is the old one's."""
+    configs = {1: {"partition-id": 0}, 2: {"partition-id": 1}, 3: {"partition-id": 1}}
+    grid, roster = LocalGrid(announce(ClientApp()), configs), make_strategy(FEEDBACK)._roster
+    grid.offline = {3}
+    assert roster.online(grid) == {0: 1, 1: 2}
+    grid.offline = set()
+    assert roster.online(grid) == {0: 1, 1: 2}
+    grid.offline = {2}
+    assert roster.online(grid) == {0: 1, 1: 3}
+    grid.offline = set()
+    assert roster.online(grid) == {0: 1, 1: 3}
+    assert roster.clients == {1: 0, 3: 1}
+    assert len(grid.pushed) == 4  # node 2 was asked again when it was back
+
+
 def test_nodes_that_fail_to_announce_are_asked_three_times():
     grid = LocalGrid(
         ClientApp(), {1: {"partition-id": 1}}
