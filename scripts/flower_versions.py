@@ -78,7 +78,8 @@ def test(version: str, folder: Path, selected: list[str]) -> Row:
     print(done.stdout if done.returncode else last_line(done.stdout))
     installed = ", ".join(f"{name} {found[name]}" for name in SHOWN)
     seconds = time.monotonic() - began
-    return Row(version, installed, last_line(done.stdout).strip("= "), seconds, passed=not done.returncode)
+    outcome = last_line(done.stdout).strip("= ").partition(" in ")[0]
+    return Row(version, installed, outcome, seconds, passed=not done.returncode)
 
 
 def last_line(text: str) -> str:
@@ -97,9 +98,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix=f"comask-flwr-{version}-") as name:
             rows.append(test(version, Path(name) / "venv", arguments.tests))
     print(f"\n{dt.datetime.now(dt.UTC):%d %B %Y}, Python {sys.version.split()[0]}\n")
-    print("| flwr | with | tests |\n| --- | --- | --- |")
+    print("| flwr | with | tests | seconds |\n| --- | --- | --- | --- |")
     for row in rows:
-        print(f"| {row.version} | {row.installed} | {row.outcome} |")
+        print(f"| {row.version} | {row.installed} | {row.outcome} | {row.seconds:.0f} |")
     return 0 if all(row.passed for row in rows) else 1
 
 
