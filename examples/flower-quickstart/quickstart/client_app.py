@@ -20,14 +20,16 @@ def train(msg: Message, context: Context) -> Message:
     """Train the model on local data."""
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     model = Net().to(device)
-    opened = open_round(msg, context, model, ALGORITHM)  # was: model.load_state_dict(...)
+    opened = open_round(msg, context, model, ALGORITHM)  # was: load_state_dict
 
     partition_id, num_partitions = context.node_config["partition-id"], context.node_config["num-partitions"]
     trainloader, _ = load_data(partition_id, num_partitions, context.run_config["batch-size"])
     epochs = context.run_config["local-epochs"]
-    train_loss = train_fn(model, trainloader, epochs, opened.optimizer, device)  # was: ..., lr, device)
+    # the optimizer in place of the learning rate
+    train_loss = train_fn(model, trainloader, epochs, opened.optimizer, device)
 
-    return opened.reply(len(trainloader.dataset), {"train_loss": train_loss})  # was: Message(...)
+    # in place of a Message of arrays and metrics
+    return opened.reply(len(trainloader.dataset), {"train_loss": train_loss})
 
 
 @app.evaluate()

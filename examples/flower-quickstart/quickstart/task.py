@@ -45,7 +45,7 @@ def load_data(partition_id: int, num_partitions: int, batch_size: int) -> tuple[
     return DataLoader(parts[0], batch_size, shuffle=True), DataLoader(parts[1], batch_size)
 
 
-def train(net, trainloader, epochs, optimizer, device):  # was: train(net, trainloader, epochs, lr, device)
+def train(net, trainloader, epochs, optimizer, device):  # was: lr
     """Train, and return the mean loss."""
     net.to(device)
     criterion = nn.CrossEntropyLoss().to(device)
