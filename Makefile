@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := $(BIN)/python -m comask
 
-.PHONY: help install demo flower-demo test check format bench fuzz docs clean
+.PHONY: help install demo flower-demo flower-versions test check format bench fuzz docs clean
 
 help:
 	@echo "make demo         train FedAdam, FedAdam-Top and FedAdam-SSM side by side and write a report (about two minutes)"
 	@echo "make flower-demo  the same on a Flower deployment with TLS, a killed node and one that sends garbage"
+	@echo "make flower-versions  the tests on Flower, with its oldest allowed and its newest version"
 	@echo "make test         run the tests"
 	@echo "make check        lint, formatting and types"
 	@echo "make format       format the code"
@@ -33,6 +34,9 @@ demo: $(STAMP)
 
 flower-demo: $(STAMP)
 	$(BIN)/python examples/flower-deployment/demo.py
+
+flower-versions: $(STAMP)
+	$(BIN)/python scripts/flower_versions.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadgroup

@@ -1,161 +1,104 @@
 """A real fleet with faults: 3 nodes, 5 rounds, one node killed in round 2, one sending garbage in round 3.
 
-Run with `python demo.py`. The exit code is 0 if the run finished, every fault was counted for what it was, and the model
-is, bit for bit, the one that the same rounds give in a single process.
+Run with `python demo.py`; with `--every-fault` clients also raise, hang, repeat themselves and send NaN, and the whole
+server is killed in round 4 and started again. The exit code is 0 if the run finished, every fault was counted for what it
+was, and the model is, bit for bit, the one that the same rounds give in a single process.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 from comask_demo import task
+from comask_demo.faults import Gate
 from deployment import Deployment
-
-from comask.algorithms.base import ClientContext, Memory, ServerState, Upload
-from comask.flat import FlatModel
-from comask.seeding import derive_seed
-from comask.session import ClientRound
-from comask.wire import decode, encode
+from outcome import DEMO, EVERY_FAULT, Plan, check, print_report, read_lines
 
 HERE = Path(__file__).resolve().parent
-ROUNDS = 5
-KILLED, GARBAGE = 2, 1
-"""The client whose node is killed in round 2, and the one that sends garbage in round 3."""
 
 
 def main() -> int:
     """Run the demonstration; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit", type=float, default=230.0, help="seconds after which the run has failed")
+    parser.add_argument(
+        "--every-fault", action="store_true", help="more faults; the server is killed in round 4"
+    )
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds after which the run has failed")
+    parser.add_argument("--folder", type=Path, help="where to keep everything; by default a temporary folder")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that what was started is stopped
+    plan = EVERY_FAULT if arguments.every_fault else DEMO
+    if arguments.folder is not None:
+        return run(plan, arguments.folder.resolve(), arguments.limit)
     with tempfile.TemporaryDirectory(prefix="comask-demo-") as name:
-        folder = Path(name)
-        output = folder / "output"
-        output.mkdir()
-        began = time.monotonic()
-        status = run_fleet(folder, output, began + arguments.limit)
-        rounds = read_lines(output / "rounds.jsonl")
-        problems = check(status, rounds, output)
-        print_report(status, rounds, output, time.monotonic() - began)
-        if problems:
-            for log in sorted(folder.glob("*.log")):
-                print(f"--- the end of {log.name}\n{log.read_text()[-3000:]}")
+        return run(plan, Path(name), arguments.limit)
+
+
+def run(plan: Plan, folder: Path, limit: float) -> int:
+    """Run a plan in a folder; return the exit code."""
+    output, signals = folder / "output", folder / "signals"
+    for each in (output, signals):
+        each.mkdir(parents=True)
+    began = time.monotonic()
+    status = run_fleet(plan, folder, began + limit)
+    rounds = read_lines(output / "rounds.jsonl")
+    print_report(status, rounds, output, time.monotonic() - began)
+    problems = check(plan, status, rounds, output)
+    if problems:
+        for log in sorted(folder.glob("*.log")):
+            print(f"--- the end of {log.name}\n{log.read_text()[-3000:]}")
     for problem in problems:
         print(f"FAILED: {problem}")
     return 1 if problems else 0
 
 
-def run_fleet(folder: Path, output: Path, deadline: float) -> dict:
-    """Start everything, pull the plug of one node when it says that it trains, and wait for the end of the run."""
-    marker = folder / "client-is-training"
-    faults = {
-        KILLED: f' hang-in-round=2 marker="{marker}"',
-        GARBAGE: " garbage-in-round=3",
-    }
+def run_fleet(plan: Plan, folder: Path, deadline: float) -> list[dict]:
+    """Start everything, do what is done to the fleet from outside, wait for the end; return Flower's record of each run."""
+    output = folder / "output"
     with Deployment(folder, HERE) as fleet:
         for client in range(task.NUM_CLIENTS):
-            config = f'partition-id={client} comask-folder="{folder / f"node-{client}-files"}"'
-            fleet.add_node(f"node-{client}", config + faults.get(client, ""))
-        fleet.flwr("run", str(HERE), "demo", "--run-config", f'output="{output}"')
-        wait_until(marker.exists, deadline)
-        fleet.kill(f"node-{KILLED}")
-        wait_until(lambda: len(read_lines(output / "rounds.jsonl")) == ROUNDS, deadline)
-        while not str((status := fleet.run_status()).get("status")).startswith("finished"):
+            config = f'partition-id={client} comask-folder="{folder / f"node-{client}-files"}" '
+            config += f'signals="{folder / "signals"}" faults="{plan.of_client(client)}"'
+            fleet.add_node(f"node-{client}", config)
+
+        def start() -> None:
+            fleet.flwr("run", str(HERE), "demo", "--run-config", f'output="{output}" timeout={plan.timeout}')
+
+        start()
+        for number, client, fault in plan.from_outside:
+            gate = Gate(folder / "signals", client, number)
+            wait_until(lambda gate=gate: gate.reached, deadline)
+            if fault == "die":
+                fleet.kill(f"node-{client}")
+            elif fault == "hang":
+                wait_until(lambda number=number: completed(output) >= number, deadline)
+            elif fault == "wait":
+                fleet.kill("superlink")
+                fleet.start_superlink()
+                start()
+            gate.open()
+        wait_until(lambda: completed(output) == plan.rounds, deadline)
+        while not str((runs := fleet.runs())[-1]["status"]).startswith("finished"):
             if time.monotonic() > deadline:
                 break
-        return status
+        return runs
+
+
+def completed(output: Path) -> int:
+    """Return the last round that was completed."""
+    return len(read_lines(output / "rounds.jsonl"))
 
 
 def wait_until(condition: Callable[[], bool], deadline: float) -> None:
-    """Look twice a second until something is so, or the time is over."""
+    """Look five times a second until something is so, or the time is over."""
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.5)
-
-
-def check(status: dict, rounds: list[dict], output: Path) -> list[str]:
-    """Return what is not as it must be."""
-    if status.get("status") != "finished:completed":
-        return [f"Flower says that the run is {status.get('status')!r}."]
-    others = sorted({0, 1, 2} - {KILLED})
-    honest = sorted({*others} - {GARBAGE})
-    expected = [[0, 1, 2], others, honest, others, others]
-    problems = []
-    if [report["participants"] for report in rounds] != expected:
-        problems.append(
-            f"The participants were {[report['participants'] for report in rounds]}, not {expected}."
-        )
-    if len(rounds) == ROUNDS:
-        if KILLED not in missing(rounds[1]):
-            problems.append("The killed node is not missing from round 2.")
-        if [GARBAGE, "payload"] not in [[r["client"], r["reason"]] for r in rounds[2]["refused"]]:
-            problems.append("The garbage of round 3 was not refused as a payload.")
-    with np.load(output / "model.npz", allow_pickle=False) as archive:
-        if archive["streams"].tobytes() != replay(rounds).model.streams.tobytes():
-            problems.append("The model is not the one that the same rounds give in a single process.")
-    return problems
-
-
-def missing(report: dict) -> list[int]:
-    """Return the clients of a round that never answered, or whose failure Flower reported."""
-    return report["dropped"] + [r["client"] for r in report["refused"] if r["reason"] == "failed"]
-
-
-def replay(rounds: list[dict]) -> ServerState:
-    """Run the same rounds with the same participants in this process, without Flower."""
-    federation, model = task.load_federation(), FlatModel(task.make_model())
-    algorithm = task.ALGORITHM
-    state = algorithm.server.init(model.params_array(), model.buffers_array())
-    memories: dict[int, Memory] = {}
-    for report in rounds:
-        number, uploads = state.round + 1, []
-        broadcast = algorithm.server.broadcast(state)
-        sent = decode(encode(broadcast, algorithm.downlink), dim=model.dim)
-        for client in report["participants"]:
-            context = ClientContext(number, client, task.SEED, model.layout, algorithm.uplink)
-            local = ClientRound(algorithm, model, replace(sent), memories.get(client, {}), context)
-            seeds = partial(_stream_seed, number, client)
-            task.train(model.module, local.optimizer, federation, client, seeds)
-            reply = local.finish()
-            memories[client] = reply.memory
-            update = decode(reply.payload, dim=model.dim, layout=model.layout)
-            uploads.append(Upload(client, float(len(federation.clients[client])), update))
-        state = algorithm.server.aggregate(state, uploads)
-    return state
-
-
-def _stream_seed(number: int, client: int, name: str) -> int:
-    return derive_seed(task.SEED, name, number, client)
-
-
-def print_report(status: dict, rounds: list[dict], output: Path, seconds: float) -> None:
-    """Print what happened, and Flower's bytes beside ours."""
-    scores = dict(read_lines(output / "accuracy.jsonl"))
-    print("round  took part  missing  refused            accuracy  payload bytes up   payload bytes down")
-    for report in rounds:
-        refused = ", ".join(f"{r['client']}: {r['reason']}" for r in report["refused"]) or "-"
-        print(
-            f"{report['round']:5}  {report['participants']!s:9}  {report['dropped']!s:7}  {refused:17}  "
-            f"{scores.get(report['round'], float('nan')):8.1%}  {report['uplink_bytes']:16,}  {report['downlink_bytes']:19,}"
-        )
-    up, down = (sum(report[f"{way}_bytes"] for report in rounds) for way in ("uplink", "downlink"))
-    traffic = status.get("network-traffic", {})
-    print(f"total payload bytes: {up:,} up, {down:,} down")
-    print(f"Flower's own count:  {traffic.get('inbound-bytes')} up, {traffic.get('outbound-bytes')} down")
-    print(f"status {status.get('status')}, {seconds:.0f} s")
-
-
-def read_lines(file: Path) -> list:
-    """Return the JSON values of a file's lines."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":

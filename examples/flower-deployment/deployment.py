@@ -10,10 +10,16 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+from certificates import make_certificates, make_node_key
+
 HOST = "127.0.0.1"
+ONE_PORT = tuple(int(part) for part in version("flwr").split(".")[:2]) >= (1, 41)
+"""Whether a SuperLink serves nodes, users and its apps on one port over HTTP, or on three over gRPC as it did before."""
+
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -21,10 +27,6 @@ ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray, if anything starts it, then listens on the loopback only
     "PYTHONWARNINGS": "ignore",
 }
-_EXTENSIONS = (
-    "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n"
-    "keyUsage=digitalSignature,keyEncipherment\nextendedKeyUsage=serverAuth\n"
-)
 
 
 class Deployment:
@@ -38,6 +40,7 @@ class Deployment:
     def __init__(self, folder: Path, app: Path) -> None:
         self.folder, self.app = folder, app
         self.port = free_port()
+        self.control_port = self.port if ONE_PORT else free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._environment = {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(folder / "flwr"), "PATH": path}
@@ -51,58 +54,67 @@ class Deployment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in reversed(list(self._processes)):
-            self.kill(name, signal.SIGTERM)
+        stop([self._processes.pop(name) for name in reversed(list(self._processes))], signal.SIGTERM)
 
     def _begin(self) -> None:
         make_certificates(self.folder)
         (self.folder / "flwr").mkdir()
         (self.folder / "flwr" / "config.toml").write_text(
-            f'[superlink]\ndefault = "demo"\n\n[superlink.demo]\naddress = "{HOST}:{self.port}"\n'
+            f'[superlink]\ndefault = "demo"\n\n[superlink.demo]\naddress = "{HOST}:{self.control_port}"\n'
             f'root-certificates = "{self.folder / "ca.pem"}"\n'
         )
-        command = ["flower-superlink", "--host", HOST, "--port", str(self.port), "--enable-supernode-auth"]
+        self.start_superlink()
+
+    def start_superlink(self) -> None:
+        """Start the SuperLink; one that is started again finds its nodes and runs in its database."""
+        command = [
+            "flower-superlink",
+            "--enable-supernode-auth",
+            "--database",
+            str(self.folder / "superlink.db"),
+        ]
+        if ONE_PORT:
+            command += ["--host", HOST, "--port", str(self.port), "--disable-runtime-dependency-installation"]
+        else:
+            ports = {"fleet": self.port, "control": self.control_port, "serverappio": free_port()}
+            for api, port in ports.items():
+                command += [f"--{api}-api-address", f"{HOST}:{port}"]
         for option, name in (
             ("certfile", "server.pem"),
             ("keyfile", "server.key"),
             ("ca-certfile", "ca.pem"),
         ):
             command += [f"--ssl-{option}", str(self.folder / name)]
-        self._start("superlink", [*command, "--disable-runtime-dependency-installation"])
-        self._wait_for_port("superlink", self.port)
+        self._start("superlink", command)
+        self._wait_for_port("superlink", self.control_port)
 
     def add_node(self, name: str, config: str) -> None:
         """Register a node's public key, then start the node."""
         key = self.folder / name
-        run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-C", "", "-f", str(key)])
-        self.flwr("supernode", "register", f"{key}.pub", "demo")
-        command = ["flower-supernode", "--superlink", f"{HOST}:{self.port}", "--host", HOST]
-        command += ["--port", str(free_port()), "--root-certificates", str(self.folder / "ca.pem")]
+        self.flwr("supernode", "register", str(make_node_key(key)), "demo")
+        command = ["flower-supernode", "--superlink", f"{HOST}:{self.port}"]
+        if ONE_PORT:
+            command += ["--host", HOST, "--port", str(free_port())]
+        else:
+            command += ["--clientappio-api-address", f"{HOST}:{free_port()}"]
+        command += ["--root-certificates", str(self.folder / "ca.pem")]
         self._start(name, [*command, "--auth-supernode-private-key", str(key), "--node-config", config])
 
     def flwr(self, *arguments: str) -> str:
         """Run one of Flower's commands and return what it prints."""
         return run(["flwr", *arguments], cwd=self.app, env=self._environment)
 
-    def run_status(self) -> dict[str, object]:
-        """Return Flower's record of the run, of which there is one. The exit code of `flwr run` says nothing: it is 0 for a failed run."""
+    def runs(self) -> list[dict[str, object]]:
+        """Return Flower's record of each run, the latest last. The exit code of `flwr run` says nothing: it is 0 for a failed run."""
         runs = json.loads(self.flwr("list", "demo", "--format", "json"))["runs"]
-        return runs[-1] if runs else {}
+        return sorted(runs, key=lambda run: str(run["pending-at"]))
 
-    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Stop a process and all that it has started; what does not end in ten seconds is killed."""
-        process = self._processes.pop(name)
-        family = [process.pid, *descendants(process.pid)]  # before they lose their parent
-        for pid in family if how == signal.SIGKILL else family[:1]:
-            _signal(pid, how)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        for pid in family[1:] if process.poll() is not None else family:
-            _signal(pid, signal.SIGKILL)
-        process.wait()
+    def kill(self, name: str) -> None:
+        """Kill a process and all that it has started, as a power cut would."""
+        stop([self._processes.pop(name)], signal.SIGKILL)
 
     def _start(self, name: str, command: list[str]) -> None:
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,
                 stdout=log,
@@ -124,30 +136,37 @@ class Deployment:
         raise RuntimeError(f"{name} does not listen on {HOST}:{port}. The end of its log:\n{log}")
 
 
+def stop(processes: list[subprocess.Popen[bytes]], how: signal.Signals) -> None:
+    """Signal processes and wait for their end; whatever is left of them and their descendants after ten seconds is killed."""
+    # Before they lose their parents:
+    families = {process.pid: descendants(process.pid) for process in processes}
+    for process in processes:
+        for pid in [process.pid, *families[process.pid]] if how == signal.SIGKILL else [process.pid]:
+            _signal(pid, how)
+    deadline = time.monotonic() + 10.0
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(deadline - time.monotonic(), 0.0))
+        for pid in [process.pid, *families[process.pid]] if process.poll() is None else families[process.pid]:
+            _signal(pid, signal.SIGKILL)
+        process.wait()
+
+
 def descendants(pid: int) -> list[int]:
     """Return the ids of a process's children and of theirs. Some of Flower's lead groups of their own."""
-    parents = [line.split() for line in run(["ps", "-eo", "pid=,ppid="]).splitlines()]
-    children = [int(child) for child, parent in parents if int(parent) == pid]
-    return children + [each for child in children for each in descendants(child)]
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for each in found:  # grows while it is gone through
+        found += [child for child, parent in parents.items() if parent == each]
+    return found[1:]
 
 
 def _signal(pid: int, how: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, how)
-
-
-def make_certificates(folder: Path) -> None:
-    """Make a certificate authority, and a server's certificate for the loopback."""
-    (folder / "extensions.cnf").write_text(_EXTENSIONS)
-    new = "req -newkey rsa:3072 -nodes"
-    authority = "-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign"
-    signed_by = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions.cnf"
-    for command in (
-        f"{new} -x509 -keyout ca.key -out ca.pem -days 2 -subj /CN=comask-demo {authority}",
-        f"{new} -keyout server.key -out server.csr -subj /CN=localhost",
-        f"x509 -req -in server.csr -out server.pem {signed_by}",
-    ):
-        run(["openssl", *command.split()], cwd=folder)
 
 
 def free_port() -> int:

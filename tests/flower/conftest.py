@@ -47,3 +47,8 @@ def no_power_cuts():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+def pytest_collection_modifyitems(items):
+    """Start the deployment first: it mostly waits, and the other worker goes through the rest meanwhile."""
+    items.sort(key=lambda item: "test_flower_deployment" not in item.nodeid)

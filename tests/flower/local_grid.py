@@ -26,6 +26,7 @@ class LocalGrid(Grid):
     Args:
         app: Runs on every node.
         nodes: Node ids, and the configuration of each.
+        run_config: The run's configuration, the same on every node.
 
     Attributes:
         faults: Consulted for every training message: `(node, round)` to a fault; round 0: all rounds.
@@ -35,10 +36,16 @@ class LocalGrid(Grid):
         offline: Nodes that cannot be reached.
     """
 
-    def __init__(self, app: ClientApp, nodes: Mapping[int, Mapping[str, object]]) -> None:
+    def __init__(
+        self,
+        app: ClientApp,
+        nodes: Mapping[int, Mapping[str, object]],
+        run_config: Mapping[str, object] | None = None,
+    ) -> None:
         self._app = app
         self._contexts = {
-            node: Context(1, node, dict(config), RecordDict(), {}) for node, config in nodes.items()
+            node: Context(1, node, dict(config), RecordDict(), dict(run_config or {}))
+            for node, config in nodes.items()
         }
         self._replies: dict[str, list[Message]] = {}
         self.faults: dict[tuple[int, int], Fault] = {}

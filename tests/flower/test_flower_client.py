@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +156,22 @@ def test_announced_numbers_are_checked(tmp_path, configs, expected):
     assert len(grid.pushed) == len(configs)  # nobody is asked twice
 
 
+def test_a_number_passes_on_when_its_node_is_gone():
+    """A restarted node may come with another id; as long as the old one seems to be there, the number is the old one's."""
+    configs = {1: {"partition-id": 0}, 2: {"partition-id": 1}, 3: {"partition-id": 1}}
+    grid, roster = LocalGrid(announce(ClientApp()), configs), make_strategy(FEEDBACK)._roster
+    grid.offline = {3}
+    assert roster.online(grid) == {0: 1, 1: 2}
+    grid.offline = set()
+    assert roster.online(grid) == {0: 1, 1: 2}
+    grid.offline = {2}
+    assert roster.online(grid) == {0: 1, 1: 3}
+    grid.offline = set()
+    assert roster.online(grid) == {0: 1, 1: 3}
+    assert roster.clients == {1: 0, 3: 1}
+    assert len(grid.pushed) == 4  # node 2 was asked again when it was back
+
+
 def test_nodes_that_fail_to_announce_are_asked_three_times():
     grid = LocalGrid(
         ClientApp(), {1: {"partition-id": 1}}
@@ -245,6 +263,21 @@ except ImportError as error:
     with pytest.raises(AttributeError, match="has no attribute 'Server'"):
         comask.flower.Server  # noqa: B018 -- looking it up is the test
     assert set(comask.flower.__all__) <= set(dir(comask.flower))
+
+
+def test_only_public_modules_of_flower_are_imported():
+    imported = set()
+    for file in Path(comask.flower.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+            elif isinstance(node, ast.Import):
+                imported.update(alias.name for alias in node.names)
+    assert {name for name in imported if name.partition(".")[0] == "flwr"} == {
+        "flwr.app",
+        "flwr.clientapp",
+        "flwr.serverapp",
+    }
 
 
 def test_a_server_needs_no_torch():

@@ -6,8 +6,9 @@ import os
 
 import numpy as np
 import pytest
-from fleet import FEEDBACK, initial_arrays, make_grid, make_strategy, payloads, run
+from fleet import FEEDBACK, NODES, initial_arrays, make_app, make_grid, make_strategy, payloads, run
 from flwr.app import ConfigRecord
+from local_grid import LocalGrid
 
 from comask.algorithms import make_algorithm
 from comask.errors import CheckpointError, ConfigError, FleetError
@@ -103,6 +104,16 @@ def test_killed_and_started_again(phase, tmp_path, undisturbed, monkeypatch):
     np.testing.assert_array_equal(strategy.state.model.streams, state.model.streams)
     np.testing.assert_array_equal(strategy.state.model.buffers, state.model.buffers)
     assert payloads(grid) == sent
+
+
+def test_killed_and_started_again_with_a_superlink_that_knows_no_node(tmp_path, undisturbed):
+    """One without a database: the same devices register again, and get other ids."""
+    run(FEEDBACK, tmp_path, rounds=2, grid=make_grid(FEEDBACK, tmp_path), checkpoint=tmp_path / "server")
+    nodes = {10_000 - node: {"partition-id": client} for client, node in enumerate(NODES)}
+    grid = LocalGrid(make_app(FEEDBACK, tmp_path / "clients"), nodes)
+    strategy, _, reports, _ = run(FEEDBACK, tmp_path, rounds=4, grid=grid, checkpoint=tmp_path / "server")
+    assert all(report.participants == (0, 1, 2, 3, 4) and not report.memory_lost for report in reports)
+    np.testing.assert_array_equal(strategy.state.model.streams, undisturbed[0].model.streams)
 
 
 @pytest.mark.parametrize("phase", [while_writing_the_checkpoint, before_the_rename], ids=lambda p: p.__name__)

@@ -118,13 +118,15 @@ class Coordinator:
         began = time.perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked for below
             self.state = server.aggregate(before, intake.uploads(replies))
-        aggregated = time.perf_counter() - began - intake.seconds
+        aggregated = time.perf_counter() - began - intake.waited - intake.seconds
         self._judge(intake, before)
         for asked in self._asked:
             # Whoever did not answer well may or may not have kept this round's broadcast: it is sent all of the next.
             self._held[asked.sent.client] = intake.held.get(asked.sent.client, 0)
         self.accepted |= dict.fromkeys(intake.accepted, self.state.round)
-        return self._report(intake, {"decode": intake.seconds, "aggregate": aggregated})
+        return self._report(
+            intake, {"wait": intake.waited, "decode": intake.seconds, "aggregate": aggregated}
+        )
 
     def _judge(self, intake: Intake, before: ServerState) -> None:
         """Take a round back that has too few uploads, or that finite uploads have made infinite."""

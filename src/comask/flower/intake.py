@@ -47,6 +47,7 @@ class Intake:
         part_bytes: Bytes of the payloads that arrived, by part.
         num_payloads: How many arrived.
         seconds: Time spent in checks and decoding.
+        waited: Time spent waiting for replies.
     """
 
     def __init__(
@@ -72,14 +73,20 @@ class Intake:
         self.metrics = WeightedMetrics()
         self.part_bytes = dict.fromkeys(_PARTS, 0)
         self.num_payloads = 0
-        self.seconds = 0.0
+        self.seconds = self.waited = 0.0
 
     def uploads(self, replies: Iterable[Message]) -> Iterator[Upload]:
         """Yield the uploads that may be added, one reply at a time."""
-        for reply in replies:
+        arriving = iter(replies)
+        while True:
             began = time.perf_counter()
+            reply = next(arriving, None)
+            arrived = time.perf_counter()
+            self.waited += arrived - began
+            if reply is None:
+                return
             upload = self._admit(reply)
-            self.seconds += time.perf_counter() - began
+            self.seconds += time.perf_counter() - arrived
             if upload is not None:
                 yield upload
 

@@ -43,7 +43,7 @@ class RoundReport:
         buffer_bytes: Part that holds buffers, such as batch-norm statistics.
         overhead_bytes: Part that is header and checksum. The four parts sum to `uplink_bytes`.
         metrics: What the participants reported, each name's mean weighted by samples.
-        seconds: `decode` (receive and check) and `aggregate`, and `wall` for the whole round.
+        seconds: `wait` for replies, `decode` (check and decode them), `aggregate`, and `wall` for the whole round.
     """
 
     round: int

@@ -48,7 +48,9 @@ class Roster:
 
     Args:
         numbering: `"assigned"`: new nodes get the lowest free numbers, in the order of their ids. `"announced"`: nodes
-            are asked (see `announce`), and one without an answer, or with a number that is taken, takes no part.
+            are asked (see `announce`), and one without an answer takes no part. A node that claims another's number
+            gets it when the other cannot be reached: Flower gives a node without a key of its own, and one of a
+            SuperLink without a database, a new id after a restart.
 
     Attributes:
         clients: Numbers by node id; may be set to those of an earlier run of the server.
@@ -57,6 +59,7 @@ class Roster:
     def __init__(self, numbering: Numbering) -> None:
         self._numbering = numbering
         self.clients: dict[int, int] = {}
+        self._claims: dict[int, int] = {}
         self._tries: dict[int, int] = {}
 
     def online(self, grid: Grid) -> dict[int, int]:
@@ -64,32 +67,51 @@ class Roster:
         nodes = sorted(set(grid.get_node_ids()))
         # A node that went away and came back is asked again.
         self._tries = {node: tries for node, tries in self._tries.items() if node in nodes}
-        new = [node for node in nodes if node not in self.clients and self._tries.get(node, 0) < _TRIES]
-        if new:
-            self._enrol(grid, new)
+        self._claims = {node: number for node, number in self._claims.items() if node in nodes}
+        known = {*self.clients, *self._claims}
+        new = [node for node in nodes if node not in known and self._tries.get(node, 0) < _TRIES]
+        if new and self._numbering == "assigned":
+            taken = set(self.clients.values())
+            free = (number for number in range(_MAX_CLIENT) if number not in taken)
+            self.clients.update(zip(new, free, strict=False))
+        elif new:
+            self._ask(grid, new)
+        self._settle(nodes)
         return {self.clients[node]: node for node in nodes if node in self.clients}
 
-    def _enrol(self, grid: Grid, nodes: list[int]) -> None:
-        taken = set(self.clients.values())
-        if self._numbering == "assigned":
-            free = (number for number in range(_MAX_CLIENT) if number not in taken)
-            self.clients.update(zip(nodes, free, strict=False))
-            return
+    def _ask(self, grid: Grid, nodes: list[int]) -> None:
+        """Ask nodes for their numbers: a valid answer is a claim."""
         content = RecordDict({_ACTION: ConfigRecord()})
         questions = [
             Message(content, dst_node_id=node, message_type=f"query.{_ACTION}", group_id="0")
             for node in nodes
         ]
+        holders = {number: node for node, number in self.clients.items()}
         for node, reply in zip(nodes, _answers(grid, questions), strict=True):
-            answered = reply is not None and reply.has_content()
             number = _claim(reply)
-            if number is None or number in taken:
-                why = "it gave no valid number" if number is None else f"number {number} is taken"
-                _log.warning("comask: node %d takes no part: %s", node, why)
+            if number is None:
+                _log.warning("comask: node %d takes no part: it gave no valid number", node)
+                answered = reply is not None and reply.has_content()
                 self._tries[node] = _TRIES if answered else self._tries.get(node, 0) + 1
                 continue
+            if number in holders:
+                _log.warning("comask: node %d claims number %d of node %d", node, number, holders[number])
+            holders.setdefault(number, node)
+            self._claims[node] = number
+
+    def _settle(self, nodes: list[int]) -> None:
+        """Grant the claims to numbers that no node which can be reached holds."""
+        holders = {number: node for node, number in self.clients.items()}
+        for node, number in sorted(self._claims.items()):
+            holder = holders.get(number)
+            if holder in nodes:
+                continue
+            if holder is not None:
+                _log.warning("comask: node %d takes the place of node %d as client %d", node, holder, number)
+                del self.clients[holder]
             self.clients[node] = number
-            taken.add(number)
+            holders[number] = node
+            del self._claims[node]
 
 
 def _answers(grid: Grid, questions: list[Message]) -> list[Message | None]:

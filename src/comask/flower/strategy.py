@@ -246,6 +246,14 @@ class Strategy(strategy.Strategy):
                     self._identity,
                 ),
             )
+        _log.info(
+            "comask: round %d: %d of %d clients took part; %d payload bytes up, %d down",
+            report.round,
+            len(report.participants),
+            len(report.cohort),
+            report.uplink_bytes,
+            report.downlink_bytes,
+        )
         for refusal in report.refused:
             _log.warning(
                 "comask: round %d: client %d: %s: %s",
