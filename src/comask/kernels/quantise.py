@@ -184,6 +184,39 @@ def unpack(data: NDArray[np.uint8], width: int, out: NDArray[Any]) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def look_up(table: NDArray[np.float32], codes: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+    """Set `out[i] = table[codes[i]]`; the table has an entry for every code that its width allows."""
+    for i in range(out.size):
+        out[i] = table[codes[i]]
+
+
+@njit(cache=True, nogil=True)
+def count_magnitudes(
+    magnitudes: NDArray[np.float32],
+    bits: NDArray[np.uint32],
+    shift: int,
+    highest: int,
+    counts: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> None:
+    """Count magnitudes, and sum them up, by how far their highest bits are below `highest`; the last bin takes all beyond.
+
+    Args:
+        magnitudes: Shape `(k,)`, not negative.
+        bits: The same, as integers.
+        shift: How many low bits do not matter.
+        highest: The greatest `bits >> shift`.
+        counts: Shape `(h,)`; added to.
+        sums: Shape `(h,)`; added to.
+    """
+    last = counts.size - 1
+    for i in range(magnitudes.size):
+        depth = min(int64(highest) - (int64(bits[i]) >> shift), last)
+        counts[depth] += 1.0
+        sums[depth] += np.float64(magnitudes[i])
+
+
+@njit(cache=True, nogil=True)
 def best_levels(
     means: NDArray[np.float64],
     weights: NDArray[np.float64],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -26,11 +28,10 @@ def gather_rows(matrix: NDArray[np.float32], indices: NDArray[np.uint32], out: N
     """
     if out.shape != (matrix.shape[0], indices.size):
         raise ConfigError(f"out must have shape {(matrix.shape[0], indices.size)}, got {out.shape}.")
-    calls: list[tuple[object, ...]] = [
-        (matrix[s : s + 1], indices, out[s : s + 1]) for s in range(matrix.shape[0])
-    ]
-    bad = run(_gather, calls) if indices.size >= _MIN_THREADED else [_gather(matrix, indices, out)]
-    _refuse_index(max(bad, default=-1), indices, matrix.shape[1])
+    _refuse_index(indices, matrix.shape[1])
+    _for_each_row(
+        _gather, [(row, indices, kept) for row, kept in zip(matrix, out, strict=True)], indices.size
+    )
 
 
 def scatter_add_rows(
@@ -49,16 +50,9 @@ def scatter_add_rows(
     """
     if values.shape != (acc.shape[0], indices.size):
         raise ConfigError(f"values must have shape {(acc.shape[0], indices.size)}, got {values.shape}.")
-    factor = float(weight)
-    calls: list[tuple[object, ...]] = [
-        (acc[s : s + 1], indices, values[s : s + 1], factor) for s in range(acc.shape[0])
-    ]
-    bad = (
-        run(_scatter_add, calls)
-        if indices.size >= _MIN_THREADED
-        else [_scatter_add(acc, indices, values, factor)]
-    )
-    _refuse_index(max(bad, default=-1), indices, acc.shape[1])
+    _refuse_index(indices, acc.shape[1])
+    calls = [(row, indices, kept, float(weight)) for row, kept in zip(acc, values, strict=True)]
+    _for_each_row(_scatter_add, calls, indices.size)
 
 
 def first_non_finite(x: NDArray[np.float32]) -> int:
@@ -66,37 +60,35 @@ def first_non_finite(x: NDArray[np.float32]) -> int:
     return int(_first_non_finite(np.ascontiguousarray(x).view(np.uint32)))
 
 
-def _refuse_index(bad: int, indices: NDArray[np.uint32], dim: int) -> None:
-    if bad >= 0:
+def _refuse_index(indices: NDArray[np.uint32], dim: int) -> None:
+    if indices.size and int(indices.max()) >= dim:
+        bad = int((indices >= dim).argmax())
         raise ConfigError(f"indices[{bad}] is {indices[bad]}, it must be below {dim}.")
 
 
+def _for_each_row(kernel: Callable[..., None], calls: Sequence[tuple[object, ...]], k: int) -> None:
+    """Call the kernel for each row, on threads if there is enough to do."""
+    if k >= _MIN_THREADED:
+        run(kernel, list(calls))
+    else:
+        for args in calls:
+            kernel(*args)
+
+
 @njit(cache=True, nogil=True)
-def _gather(matrix: NDArray[np.float32], indices: NDArray[np.uint32], out: NDArray[np.float32]) -> int:
-    dim = matrix.shape[1]
+def _gather(row: NDArray[np.float32], indices: NDArray[np.uint32], out: NDArray[np.float32]) -> None:
+    """Set `out[j] = row[indices[j]]`; the caller has checked the indices."""
     for j in range(indices.size):
-        if indices[j] >= dim:
-            return j
-    for s in range(matrix.shape[0]):
-        row, kept = matrix[s], out[s]
-        for j in range(indices.size):
-            kept[j] = row[indices[j]]
-    return -1
+        out[j] = row[indices[j]]
 
 
 @njit(cache=True, nogil=True)
 def _scatter_add(
-    acc: NDArray[np.float64], indices: NDArray[np.uint32], values: NDArray[np.float32], weight: float
-) -> int:
-    dim = acc.shape[1]
+    row: NDArray[np.float64], indices: NDArray[np.uint32], values: NDArray[np.float32], weight: float
+) -> None:
+    """Add `weight * values[j]` to `row[indices[j]]`; the caller has checked the indices."""
     for j in range(indices.size):
-        if indices[j] >= dim:
-            return j
-    for s in range(acc.shape[0]):
-        row, kept = acc[s], values[s]
-        for j in range(indices.size):
-            row[indices[j]] += weight * np.float64(kept[j])
-    return -1
+        row[indices[j]] += weight * np.float64(values[j])
 
 
 @njit(cache=True, nogil=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from comask.kernels.quantise import best_levels
+from comask.kernels.quantise import best_levels, count_magnitudes
 
 _FRACTION_BITS = 5
 _DEPTH = 40
@@ -33,10 +33,10 @@ def fit_levels(magnitudes: NDArray[np.float32], count: int, *, clip: bool) -> tu
     if greatest == 0:
         return greatest, 0
     # A histogram on the bits: a bin for each exponent and the highest bits of the fraction.
-    bins = (magnitudes.view(np.uint32) >> np.uint32(23 - _FRACTION_BITS)).astype(np.int64)
-    depth = np.minimum(bins.max() - bins, _DEPTH << _FRACTION_BITS)
-    weights = np.bincount(depth).astype(np.float64)
-    sums = np.bincount(depth, weights=magnitudes)
+    shift = 23 - _FRACTION_BITS
+    weights, sums = np.zeros((2, (_DEPTH << _FRACTION_BITS) + 1))
+    highest = int(greatest.view(np.uint32)) >> shift
+    count_magnitudes(magnitudes, magnitudes.view(np.uint32), shift, highest, weights, sums)
     used = np.flatnonzero(sums)
     weights = weights[used]
     means = sums[used] / weights

@@ -126,7 +126,7 @@ def _logarithmic(width: int) -> Quantiser:
         return np.column_stack([magnitudes, -magnitudes]).ravel()  # by code: 2 m is +, 2 m + 1 is -
 
     def restore(scales: Scales, codes: Codes, out: Values) -> None:
-        np.take(scales, codes, out=out)
+        quantise.look_up(scales, codes, out)
 
     symbols = np.arange(256, dtype=np.uint8)
     return _packable(
@@ -189,7 +189,7 @@ def _ternary() -> Quantiser:
         return np.array([0, scale, -scale], np.float32)
 
     def restore(scales: Scales, codes: Codes, out: Values) -> None:
-        np.take(scales, codes, out=out)
+        quantise.look_up(scales, codes, out)
 
     def pack(codes: Codes) -> bytes:
         digits = np.zeros(-(-codes.size // 5) * 5, np.uint8)
