@@ -1,0 +1,202 @@
+"""The two claims of arXiv 2405.17932, as checks on the records of a comparison.
+
+Its abstract says of FedAdam-SSM that it is "over 1.1x faster" than the sparse FedAdam baselines and that its test accuracy is
+"over 14.5 %" ahead of the quantised ones. Neither says at what accuracy, after how many rounds or at how many bytes, so both are asked
+at equal rounds and at equal uplink bytes, and the first at several targets. Differences are taken seed by seed, since a seed is a
+partition and an initial model that all variants share, and the interval is Student's over those differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from comask.experiments.paper.intervals import Interval, t_interval
+from comask.experiments.paper.measures import accuracy_at_uplink, rounds_to, total_uplink, uplink_to
+from comask.experiments.results import Group, Run
+
+SUBJECT = "fedadam-ssm"
+REFERENCE = "fedadam"
+FASTER, AHEAD = 1.1, 14.5
+TARGETS = (0.9, 0.95, 0.98)
+"""Targets of the first claim, as shares of the mean final accuracy of dense FedAdam."""
+
+Verdict = Literal["reproduced", "not reproduced", "undecided"]
+Basis = Literal["rounds", "uplink"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one comparison of two variants says about a claim.
+
+    Attributes:
+        rival: The other variant's label.
+        estimate: Speed ratio (rival over subject; above 1 the subject is faster) or lead in points of a percent. None when no
+            seed says anything.
+        bound: `at least` when a rival that never arrives was counted with all it spent, `at most` when the subject did not
+            arrive, else empty.
+        seeds: How many seeds the estimate is from.
+        verdict: `reproduced` if the whole interval is above what is claimed, `not reproduced` if it is below, else `undecided`.
+    """
+
+    rival: str
+    estimate: Interval | None
+    bound: Literal["", "at least", "at most"]
+    seeds: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One claim in one reading.
+
+    Attributes:
+        claim: `faster` or `ahead`.
+        basis: Counted in rounds or in uplink bytes.
+        at: Target accuracy of `faster`, in 0..1; round or mean bytes at which `ahead` compares.
+        best: The finding about the best rival; None if there is none.
+        others: About the others, best first.
+    """
+
+    claim: Literal["faster", "ahead"]
+    basis: Basis
+    at: float
+    best: Finding | None
+    others: tuple[Finding, ...]
+
+
+def check_claims(groups: Sequence[Group], sparse: Sequence[str], quantised: Sequence[str]) -> list[Check]:
+    """Check both claims in all readings.
+
+    Args:
+        groups: The finished runs of a comparison, by variant.
+        sparse: Labels of the rivals of the first claim.
+        quantised: Labels of the rivals of the second.
+
+    Returns:
+        Nothing while the subject has no finished run; nothing about the first claim while dense FedAdam, which sets the
+        targets, has none.
+    """
+    by_label = {group.label: group for group in groups}
+    subject = by_label.get(SUBJECT)
+    if subject is None:
+        return []
+    checks: list[Check] = []
+    if REFERENCE in by_label:
+        final = by_label[REFERENCE].final_accuracy
+        rivals = [by_label[label] for label in sparse if label in by_label]
+        checks += [_faster(subject, rivals, share * final, basis) for basis in _bases() for share in TARGETS]
+    rivals = [by_label[label] for label in quantised if label in by_label]
+    checks += [_ahead(subject, rivals, basis) for basis in _bases()]
+    return checks
+
+
+def speed_ratio(subject: Group, rival: Group, target: float, basis: Basis) -> Finding:
+    """Compare how soon two variants reach a target.
+
+    A seed in which only one of them arrives counts with everything the other spent, which makes the estimate a bound; one in which
+    neither does says nothing.
+    """
+    logs: list[float] = []
+    rival_late = subject_late = False
+    for mine, other in pairs(subject, rival):
+        ours, theirs = _cost(mine, target, basis), _cost(other, target, basis)
+        if ours is None and theirs is None:
+            continue
+        rival_late |= theirs is None
+        subject_late |= ours is None
+        spent_by_us = _spent(mine, basis) if ours is None else ours
+        spent_by_them = _spent(other, basis) if theirs is None else theirs
+        logs.append(math.log(spent_by_them / spent_by_us))
+    if not logs:
+        return Finding(rival.label, None, "", 0, "undecided")
+    estimate = t_interval(logs).exp()
+    if rival_late and subject_late:
+        return Finding(rival.label, estimate, "", len(logs), "undecided")
+    verdict = _judge(estimate, FASTER, may_exceed=not subject_late, may_fall_short=not rival_late)
+    return Finding(
+        rival.label, estimate, "at least" if rival_late else "at most" if subject_late else "", len(logs), verdict
+    )
+
+
+def lead(subject: Group, rival: Group, basis: Basis) -> tuple[Finding, float | None, float | None]:
+    """Compare the accuracy of two variants after the same number of rounds, or of uplink bytes.
+
+    Equal rounds are all of them. Equal bytes are what the one that sent less has sent in the end: the largest budget at which both
+    have an accuracy.
+
+    Returns:
+        The finding, the rival's mean accuracy there, and the mean place; None where no seed says anything.
+    """
+    leads, rivals, places = [], [], []
+    for mine, other in pairs(subject, rival):
+        place = (
+            float(min(mine.evaluated[-1][0], other.evaluated[-1][0]))
+            if basis == "rounds"
+            else min(total_uplink(mine), total_uplink(other))
+        )
+        ours, theirs = (_accuracy(run, place, basis) for run in (mine, other))
+        if ours is not None and theirs is not None:
+            leads.append(100 * (ours - theirs))
+            rivals.append(theirs)
+            places.append(place)
+    if not leads:
+        return Finding(rival.label, None, "", 0, "undecided"), None, None
+    estimate = t_interval(leads)
+    verdict = _judge(estimate, AHEAD, may_exceed=True, may_fall_short=True)
+    finding = Finding(rival.label, estimate, "", len(leads), verdict)
+    return finding, float(np.mean(rivals)), float(np.mean(places))
+
+
+def pairs(subject: Group, rival: Group) -> Iterator[tuple[Run, Run]]:
+    """Yield the runs of two variants that have the same seed."""
+    others = {run.config.seed: run for run in rival.runs}
+    for run in subject.runs:
+        if run.config.seed in others:
+            yield run, others[run.config.seed]
+
+
+def _faster(subject: Group, rivals: Sequence[Group], target: float, basis: Basis) -> Check:
+    findings = [speed_ratio(subject, rival, target, basis) for rival in rivals]
+    # The best rival is the one that the subject is least ahead of.
+    known = sorted((f for f in findings if f.estimate), key=lambda f: f.estimate.mean if f.estimate else math.inf)
+    return Check("faster", basis, target, known[0] if known else None, tuple(known[1:]))
+
+
+def _ahead(subject: Group, rivals: Sequence[Group], basis: Basis) -> Check:
+    found = [lead(subject, rival, basis) for rival in rivals]
+    known = sorted(
+        ((f, place) for f, _, place in found if f.estimate is not None and place is not None),
+        key=lambda pair: pair[0].estimate.mean if pair[0].estimate else math.inf,
+    )
+    return Check(
+        "ahead", basis, known[0][1] if known else math.nan, known[0][0] if known else None, tuple(f for f, _ in known[1:])
+    )
+
+
+def _judge(estimate: Interval, claimed: float, *, may_exceed: bool, may_fall_short: bool) -> Verdict:
+    if may_exceed and estimate.low > claimed:
+        return "reproduced"
+    if may_fall_short and estimate.high < claimed:
+        return "not reproduced"
+    return "undecided"
+
+
+def _cost(run: Run, target: float, basis: Basis) -> float | None:
+    return rounds_to(run, target) if basis == "rounds" else uplink_to(run, target)
+
+
+def _spent(run: Run, basis: Basis) -> float:
+    return float(run.evaluated[-1][0]) if basis == "rounds" else total_uplink(run)
+
+
+def _accuracy(run: Run, place: float, basis: Basis) -> float | None:
+    return dict(run.evaluated).get(int(place)) if basis == "rounds" else accuracy_at_uplink(run, place)
+
+
+def _bases() -> tuple[Basis, Basis]:
+    return ("rounds", "uplink")
