@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ TARGETS = (0.9, 0.95, 0.98)
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 Basis = Literal["rounds", "uplink"]
+Claim = Literal["faster", "ahead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,20 @@ class Check:
     Attributes:
         claim: `faster` or `ahead`.
         basis: Counted in rounds or in uplink bytes.
-        at: Target accuracy of `faster`, in 0..1; round or mean bytes at which `ahead` compares.
-        best: The finding about the best rival; None if there is none.
-        others: About the others, best first.
+        at: Target accuracy of `faster`, in 0..1; round or mean bytes at which `ahead` compares with the best rival; NaN if there
+            is none.
+        findings: One for each rival about which anything is known, the best rival's first: that one is what the claim is about.
     """
 
-    claim: Literal["faster", "ahead"]
+    claim: Claim
     basis: Basis
     at: float
-    best: Finding | None
-    others: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the best rival says; without one, nothing is decided."""
+        return self.findings[0].verdict if self.findings else "undecided"
 
 
 def check_claims(groups: Sequence[Group], sparse: Sequence[str], quantised: Sequence[str]) -> list[Check]:
@@ -123,16 +128,16 @@ def speed_ratio(subject: Group, rival: Group, target: float, basis: Basis) -> Fi
     )
 
 
-def lead(subject: Group, rival: Group, basis: Basis) -> tuple[Finding, float | None, float | None]:
+def lead(subject: Group, rival: Group, basis: Basis) -> tuple[Finding, float]:
     """Compare the accuracy of two variants after the same number of rounds, or of uplink bytes.
 
     Equal rounds are all of them. Equal bytes are what the one that sent less has sent in the end: the largest budget at which both
     have an accuracy.
 
     Returns:
-        The finding, the rival's mean accuracy there, and the mean place; None where no seed says anything.
+        The finding, and the mean number of rounds or bytes at which it compares; NaN where no seed says anything.
     """
-    leads, rivals, places = [], [], []
+    leads, places = [], []
     for mine, other in pairs(subject, rival):
         place = (
             float(min(mine.evaluated[-1][0], other.evaluated[-1][0]))
@@ -142,14 +147,12 @@ def lead(subject: Group, rival: Group, basis: Basis) -> tuple[Finding, float | N
         ours, theirs = (_accuracy(run, place, basis) for run in (mine, other))
         if ours is not None and theirs is not None:
             leads.append(100 * (ours - theirs))
-            rivals.append(theirs)
             places.append(place)
     if not leads:
-        return Finding(rival.label, None, "", 0, "undecided"), None, None
+        return Finding(rival.label, None, "", 0, "undecided"), math.nan
     estimate = t_interval(leads)
     verdict = _judge(estimate, AHEAD, may_exceed=True, may_fall_short=True)
-    finding = Finding(rival.label, estimate, "", len(leads), verdict)
-    return finding, float(np.mean(rivals)), float(np.mean(places))
+    return Finding(rival.label, estimate, "", len(leads), verdict), float(np.mean(places))
 
 
 def pairs(subject: Group, rival: Group) -> Iterator[tuple[Run, Run]]:
@@ -162,20 +165,21 @@ def pairs(subject: Group, rival: Group) -> Iterator[tuple[Run, Run]]:
 
 def _faster(subject: Group, rivals: Sequence[Group], target: float, basis: Basis) -> Check:
     findings = [speed_ratio(subject, rival, target, basis) for rival in rivals]
-    # The best rival is the one that the subject is least ahead of.
-    known = sorted((f for f in findings if f.estimate), key=lambda f: f.estimate.mean if f.estimate else math.inf)
-    return Check("faster", basis, target, known[0] if known else None, tuple(known[1:]))
+    return replace(_check("faster", basis, [(finding, target) for finding in findings]), at=target)
 
 
 def _ahead(subject: Group, rivals: Sequence[Group], basis: Basis) -> Check:
-    found = [lead(subject, rival, basis) for rival in rivals]
+    return _check("ahead", basis, [lead(subject, rival, basis) for rival in rivals])
+
+
+def _check(claim: Claim, basis: Basis, found: Sequence[tuple[Finding, float]]) -> Check:
+    """Put the findings in order. The best rival is the one over which the subject's advantage is least."""
     known = sorted(
-        ((f, place) for f, _, place in found if f.estimate is not None and place is not None),
-        key=lambda pair: pair[0].estimate.mean if pair[0].estimate else math.inf,
+        ((finding.estimate.mean, finding, at) for finding, at in found if finding.estimate is not None),
+        key=lambda item: item[0],
     )
-    return Check(
-        "ahead", basis, known[0][1] if known else math.nan, known[0][0] if known else None, tuple(f for f, _ in known[1:])
-    )
+    findings = tuple(finding for _, finding, _ in known)
+    return Check(claim, basis, known[0][2] if known else math.nan, findings)
 
 
 def _judge(estimate: Interval, claimed: float, *, may_exceed: bool, may_fall_short: bool) -> Verdict:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ Folder = Annotated[
     Path, typer.Option("--study", metavar="DIR", help="Folder of the study's files; records are in runs/ below it.")
 ]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Parts; all if none is named.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 DEFAULT_FOLDER = Path("experiments/paper")
 
 
@@ -47,9 +50,67 @@ def run(names: Names = None, *, context: typer.Context, study: Folder = DEFAULT_
         typer.echo(f"{part.study} was left out: {part.reason}.", err=True)
 
 
-def _command(context: typer.Context) -> Sequence[str]:
-    import sys  # noqa: PLC0415
+@paper_app.command(name="list")
+def list_parts(names: Names = None, *, study: Folder = DEFAULT_FOLDER, as_json: AsJson = False) -> None:
+    """Show each part of the study and how far it is."""
+    from comask.experiments.paper.listing import states  # noqa: PLC0415
+    from comask.experiments.paper.study import load_paper  # noqa: PLC0415
 
+    paper = load_paper(study)
+    rows = states(paper, paper.chosen(names or ()))
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        done = f"{row['finished']:>4} of {row['runs']:>3} runs, {row['rounds_done']:>5} of {row['rounds']:>5} rounds"
+        typer.echo(f"{row['name']:<{width}}  {done}  {row['state']}. {row['title']}")
+
+
+@paper_app.command()
+def report(
+    *,
+    study: Folder = DEFAULT_FOLDER,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write. Default: report/ in the study's.")
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option("--into", metavar="FILE", help="Also put the text between the two marks of this Markdown file."),
+    ] = None,
+) -> None:
+    """Draw the figures and write the tables, from what is finished."""
+    from comask.experiments.environment import require_packages  # noqa: PLC0415
+    from comask.experiments.paper.study import load_paper  # noqa: PLC0415
+
+    require_packages(("matplotlib",), "train")
+    from comask.experiments.paper.report import insert_report, write_report  # noqa: PLC0415
+
+    paper = load_paper(study)
+    target = out or study / "report"
+    typer.echo(f"Written: {write_report(paper, target)}")
+    if into is not None:
+        insert_report(paper, target, into)
+        typer.echo(f"Written: {into}")
+
+
+@paper_app.command()
+def claims(names: Names = None, *, study: Folder = DEFAULT_FOLDER, as_json: AsJson = False) -> None:
+    """Check the paper's two claims on each comparison, against every rival."""
+    from comask.experiments.paper.claims_show import claim_facts, claim_lines  # noqa: PLC0415
+    from comask.experiments.paper.study import load_paper  # noqa: PLC0415
+
+    paper = load_paper(study)
+    studies = [part for part in paper.chosen(names or ()) if part.kind == "comparison"]
+    if as_json:
+        typer.echo(json.dumps([claim_facts(paper, part) for part in studies], allow_nan=False))
+        return
+    for part in studies:
+        for line in claim_lines(paper, part):
+            typer.echo(line)
+
+
+def _command(context: typer.Context) -> Sequence[str]:
     return ["comask", *(context.find_root().obj or sys.argv[1:])]
 
 

@@ -15,8 +15,7 @@ from comask.experiments.results import Run
 
 def evaluated_uplink(run: Run) -> NDArray[np.float64]:
     """Return the bytes that all clients together have sent by each evaluated round, shape `(n,)`."""
-    sent = np.cumsum([record.uplink_bytes for record in run.records], dtype=np.float64)
-    return sent[[number - 1 for number, _ in run.evaluated]]
+    return _by_evaluation(run, [record.uplink_bytes for record in run.records])
 
 
 def rounds_to(run: Run, accuracy: float) -> float | None:
@@ -27,6 +26,12 @@ def rounds_to(run: Run, accuracy: float) -> float | None:
 def uplink_to(run: Run, accuracy: float) -> float | None:
     """Return how many uplink bytes a run needs to a test accuracy, as `rounds_to`."""
     return _crossing(list(evaluated_uplink(run)), run, accuracy)
+
+
+def traffic_to(run: Run, accuracy: float) -> float | None:
+    """Return how many bytes in both directions a run needs to a test accuracy, as `rounds_to`."""
+    both = [record.uplink_bytes + record.downlink_bytes for record in run.records]
+    return _crossing(list(_by_evaluation(run, both)), run, accuracy)
 
 
 def accuracy_at_uplink(run: Run, budget: float) -> float | None:
@@ -40,6 +45,10 @@ def accuracy_at_uplink(run: Run, budget: float) -> float | None:
 def total_uplink(run: Run) -> float:
     """Return the bytes that all clients together have sent by the last evaluated round."""
     return float(evaluated_uplink(run)[-1])
+
+
+def _by_evaluation(run: Run, amounts: Sequence[int]) -> NDArray[np.float64]:
+    return np.cumsum(amounts, dtype=np.float64)[[number - 1 for number, _ in run.evaluated]]
 
 
 def _crossing(places: Sequence[float], run: Run, accuracy: float) -> float | None:

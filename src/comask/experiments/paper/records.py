@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comask.experiments.folder import RunFolder, read_rounds
 from comask.experiments.paper.changes import has_changes
 from comask.experiments.paper.expansion import Planned
-from comask.experiments.paper.study import Study
+from comask.experiments.paper.study import Study, Variant
 from comask.experiments.results import Group, Run, read_run
 from comask.experiments.resuming import require_same
+from comask.experiments.settings import Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,21 @@ class Progress:
     def complete(self) -> bool:
         """Whether nothing is left to do."""
         return self.finished == self.runs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """The finished runs of one variant at one point of the grid.
+
+    Attributes:
+        variant: The variant.
+        point: The grid's settings and their values; empty where nothing is varied.
+        group: Its runs, in the order of their seeds.
+    """
+
+    variant: Variant
+    point: Mapping[str, Scalar]
+    group: Group
 
 
 def rounds_done(planned: Planned, runs: Path) -> int:
@@ -84,11 +100,11 @@ def progress(planned: Sequence[Planned], study: Study, runs: Path) -> Progress:
     )
 
 
-def groups(planned: Sequence[Planned], runs: Path) -> list[Group]:
-    """Return what is finished, runs that differ by their seed together, in the order of the plan."""
-    found: dict[str, list[Run]] = {}
+def cells(planned: Sequence[Planned], runs: Path) -> list[Cell]:
+    """Return what is finished, variant by variant and point by point, in the order of the plan."""
+    found: dict[str, tuple[Planned, list[Run]]] = {}
     for run in planned:
         done = finished_run(run, runs)
         if done is not None:
-            found.setdefault(run.label, []).append(done)
-    return [Group(label, tuple(same)) for label, same in found.items()]
+            found.setdefault(run.label, (run, []))[1].append(done)
+    return [Cell(first.variant, first.point, Group(label, tuple(same))) for label, (first, same) in found.items()]

@@ -1,0 +1,178 @@
+"""The report of the study: figures, and one Markdown file that can also be put between the marks of another file.
+
+It is made from whatever is finished. What is not is named in its section, with the command that does it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from comask.algorithms import ALGORITHMS
+from comask.errors import ConfigError
+from comask.experiments import figures as shared
+from comask.experiments.folder import write_atomic
+from comask.experiments.paper import figures
+from comask.experiments.paper.changes import has_changes, read_changes
+from comask.experiments.paper.claims import REFERENCE, SUBJECT
+from comask.experiments.paper.records import Cell, cells, progress
+from comask.experiments.paper.sections import (
+    checks_of,
+    claims_section,
+    comparison_section,
+    effect_section,
+    missing_sentence,
+    target_of,
+    tuning_section,
+)
+from comask.experiments.paper.study import Paper, Study
+from comask.experiments.paper.tuning import plan, tune
+from comask.experiments.results import Group, Target
+
+REPORT = "report.md"
+BEGIN, END = "<!-- study: made by `comask paper report` -->", "<!-- end of study -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure and where it goes.
+
+    Attributes:
+        name: File name without ending.
+        alt: What it shows, for those who cannot see it.
+        figure: The figure.
+    """
+
+    name: str
+    alt: str
+    figure: Figure
+
+
+def write_report(paper: Paper, out: Path) -> Path:
+    """Write the figures and `report.md`; return the latter's path.
+
+    Raises:
+        CheckpointError: If records are damaged.
+        ConfigError: If a run's folder holds another run than its name says.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(_sections(paper, out, ""))
+    write_atomic(out / REPORT, text)
+    return out / REPORT
+
+
+def insert_report(paper: Paper, out: Path, file: Path) -> None:
+    """Write the figures, and the report between the two marks of a file, its links relative to that file.
+
+    Raises:
+        ConfigError: If the file does not hold both marks, in order.
+    """
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"{file} must hold the lines {BEGIN!r} and {END!r}, in that order.")
+    out.mkdir(parents=True, exist_ok=True)
+    links = f"{Path(os.path.relpath(out.resolve(), file.resolve().parent)).as_posix()}/"
+    body = "\n".join(_sections(paper, out, links))
+    write_atomic(file, f"{before}{BEGIN}\n\n{body}\n{END}{after}")
+
+
+def _sections(paper: Paper, out: Path, links: str) -> Iterator[str]:
+    found = {study.name: cells(plan(paper, study), paper.runs) for study in paper.studies.values()}
+    for study in paper.studies.values():
+        counts = progress(plan(paper, study), study, paper.runs)
+        yield f"### {study.title}\n"
+        yield f"`experiments/paper/{study.name}.toml`: {_task(study)}. {study.note}".rstrip() + "\n"
+        yield missing_sentence(counts.runs, counts.finished, f"comask paper run {study.name}")
+        if not found[study.name]:
+            continue
+        body, pictures = _body(paper, study, found)
+        for picture in pictures:
+            shared.save(picture.figure, out, picture.name)
+            yield f"![{picture.alt}]({links}{picture.name}.png)\n"
+        yield body
+
+
+def _body(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> tuple[str, list[Picture]]:
+    mine = found[study.name]
+    if study.kind == "tuning":
+        return tuning_section(study, tune(study, paper.runs)), []
+    if study.kind == "effect":
+        return _effect(study, mine, _effect_target(paper, study, found))
+    claims = claims_section("The paper's claims on these runs:", checks_of(paper, mine))
+    return f"{comparison_section(study, mine)}\n{claims}", [*_courses(study, mine), *_changes(study, mine)]
+
+
+def _effect(study: Study, mine: Sequence[Cell], target: Target) -> tuple[str, list[Picture]]:
+    (setting,) = study.grid
+    labels = list(dict.fromkeys(cell.variant.label for cell in mine))
+    by_label = {label: [cell for cell in mine if cell.variant.label == label] for label in labels}
+    firsts = [by_label[label][0].group for label in labels]
+    looks = dict(zip(labels, shared.styles(firsts, tuple(ALGORITHMS)), strict=True))
+    figure = figures.effect(setting, by_label, looks, target, study.base.rounds)
+    alt = f"Accuracy and rounds to target against {setting.replace('_', ' ')}"
+    return effect_section(study, mine, target), [Picture(study.name, alt, figure)]
+
+
+def _effect_target(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> Target:
+    """Return 0.9 of what dense FedAdam reaches in a comparison on the same task: these runs are shorter than that one's."""
+    for other in paper.studies.values():
+        same = (other.base.dataset, other.base.model, other.base.partition) == (
+            study.base.dataset,
+            study.base.model,
+            study.base.partition,
+        )
+        reference = [cell.group for cell in found[other.name] if cell.variant.label == REFERENCE]
+        if other.kind == "comparison" and same and reference:
+            share = 0.9
+            return Target(
+                share * reference[0].final_accuracy, f"{share} of the mean final accuracy of {REFERENCE} in `{other.name}`"
+            )
+    return target_of([cell.group for cell in found[study.name]])
+
+
+def _courses(study: Study, mine: Sequence[Cell]) -> Iterator[Picture]:
+    """Yield accuracy by uplink and by round: of the core variants, then of the others beside the two that all are measured by."""
+    core = [cell.group for cell in mine if cell.variant.core]
+    rest = [cell.group for cell in mine if not cell.variant.core]
+    both = [cell.group for cell in mine if cell.variant.label in (REFERENCE, SUBJECT)]
+    target = target_of([cell.group for cell in mine])
+    for groups, ending, words in ((core, "", "core variants"), (both + rest if rest else [], "-others", "the others")):
+        if groups:
+            yield from _two(study, groups, target, ending, words)
+
+
+def _two(study: Study, groups: Sequence[Group], target: Target, ending: str, words: str) -> Iterator[Picture]:
+    looks = shared.styles(groups, tuple(ALGORITHMS))
+    by_uplink = shared.accuracy_by_uplink(groups, looks, target)
+    yield Picture(f"{study.name}-by-uplink{ending}", f"{study.title}: accuracy against uplink, {words}", by_uplink)
+    by_round = shared.accuracy_by_round(groups, looks, target)
+    yield Picture(f"{study.name}-by-round{ending}", f"{study.title}: accuracy against rounds, {words}", by_round)
+
+
+def _changes(study: Study, mine: Sequence[Cell]) -> Iterator[Picture]:
+    for cell in mine:
+        probed = [run for run in cell.group.runs if has_changes(run.folder)]
+        if probed and probed[0].config.density is not None:
+            measured = [read_changes(run.folder)[: run.config.rounds] for run in probed]
+            name = f"{study.name}-changes-{_plain(cell.group.label)}"
+            alt = f"{study.title}: size of dW, dM, dV and overlap of their rankings, {cell.group.label}"
+            yield Picture(name, alt, figures.changes(measured, probed[0].config.density))
+
+
+def _plain(label: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in label).split())
+
+
+def _task(study: Study) -> str:
+    base = study.base
+    seeds = "one seed" if study.seeds == 1 else f"{study.seeds} seeds"
+    return (
+        f"{base.model} on {base.dataset}, {base.partition}, {base.clients} clients, {base.rounds} rounds of {base.local_steps} "
+        f"local steps on batches of {base.batch_size}, density {base.density or 'as published'}, {seeds}"
+    )

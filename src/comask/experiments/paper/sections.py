@@ -1,0 +1,205 @@
+"""The text of the report: one section of Markdown for each part of the study, made from what is finished and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from comask.experiments.paper.claims import AHEAD, FASTER, REFERENCE, SUBJECT, Check, Finding, check_claims
+from comask.experiments.paper.markdown import (
+    MISSING,
+    mean_and_spread,
+    mean_of_reached,
+    number,
+    ratio,
+    signed,
+    table,
+)
+from comask.experiments.paper.measures import rounds_to, traffic_to, uplink_to
+from comask.experiments.paper.records import Cell
+from comask.experiments.paper.study import Paper, Study
+from comask.experiments.paper.tuning import Tuned
+from comask.experiments.paper.versus import Versus, against_all, outcome, sentences
+from comask.experiments.results import Group, Target, choose_target
+from comask.experiments.table import MEGABYTE
+
+TARGET_SHARE = 0.98
+
+
+def target_of(groups: Sequence[Group]) -> Target:
+    """Return what rounds and bytes are counted to: 0.98 of dense FedAdam's mean final accuracy, or of the best there is."""
+    reference = next((group for group in groups if group.label == REFERENCE), None)
+    if reference is None:
+        return choose_target(groups, None)
+    return Target(
+        TARGET_SHARE * reference.final_accuracy, f"{TARGET_SHARE} of the mean final accuracy of {REFERENCE}"
+    )
+
+
+def tuning_section(study: Study, tuned: Mapping[str, Tuned]) -> str:
+    """Return every rate that was tried with its score; the one that is used is bold."""
+    rates = sorted({rate for variant in study.variants for rate in variant.rates})
+    rows = []
+    for variant in study.variants:
+        found = tuned[variant.label]
+        cells = [_score(found, rate) if rate in variant.rates else "" for rate in rates]
+        chosen = "not yet" if found.rate is None else f"{found.rate:g}" + (" (edge)" if found.at_edge else "")
+        rows.append((variant.label, *cells, chosen))
+    headings = ("Variant", *(f"{rate:g}" for rate in rates), "used")
+    return f"{table(headings, rows)}\n\"edge\": the best rate is the lowest or highest that was tried; a better one may lie outside.\n"
+
+
+def comparison_section(study: Study, cells: Sequence[Cell]) -> str:
+    """Return the table of a comparison, where FedAdam-SSM wins and loses, and the lead over each rival."""
+    groups = [cell.group for cell in cells]
+    target = target_of(groups)
+    rows = [_row(group, target) for group in sorted(groups, key=lambda group: -group.final_accuracy)]
+    headings = (
+        "Variant",
+        "lr",
+        "Seeds",
+        "Final accuracy",
+        "Uplink a round",
+        "Paper's formula",
+        "Downlink a round",
+        "Rounds to target",
+        "Uplink to target",
+        "Both ways to target",
+    )
+    found = against_all(groups)
+    parts = [
+        table(headings, rows),
+        f"Target: {100 * target.accuracy:.2f} % ({target.rule}). Mean ± sample standard deviation over seeds; MB of all clients together; "
+        '"(1 of 3)": only one of three seeds gets there.\n',
+        *(f"- {sentence}\n" for basis in ("rounds", "uplink") for sentence in sentences(found, basis)),
+        f"\nLead of `{SUBJECT}` in points, with 95 % intervals over seeds:\n",
+        _versus_table(found),
+    ]
+    return "\n".join(parts)
+
+
+def effect_section(study: Study, cells: Sequence[Cell], target: Target) -> str:
+    """Return what a part that varies one setting found: final accuracy, and rounds to a target."""
+    (setting,) = study.grid
+    labels = list(dict.fromkeys(cell.variant.label for cell in cells))
+    rows = []
+    for value in study.grid[setting]:
+        at = {cell.variant.label: cell.group for cell in cells if cell.point[setting] == value}
+        final = [_final(at[label]) if label in at else MISSING for label in labels]
+        soon = [_soon(at[label], target) if label in at else MISSING for label in labels]
+        rows.append((f"{value:g}", *final, *soon))
+    headings = (
+        setting.replace("_", " "),
+        *(f"{label}: accuracy" for label in labels),
+        *(f"{label}: rounds to target" for label in labels),
+    )
+    return (
+        f"{table(headings, rows)}\nAfter {study.base.rounds} rounds. Target: {100 * target.accuracy:.2f} % ({target.rule}).\n"
+    )
+
+
+def claims_section(title: str, checks: Sequence[Check]) -> str:
+    """Return the two claims in all readings, with the best rival and the verdict of each."""
+    rows = []
+    for check in checks:
+        best = check.findings[0] if check.findings else None
+        rows.append(
+            (
+                _claim(check),
+                "rounds" if check.basis == "rounds" else "uplink bytes",
+                _place(check),
+                MISSING if best is None else best.rival,
+                MISSING if best is None else str(best.seeds),
+                MISSING if best is None else estimate(check, best),
+                check.verdict,
+            )
+        )
+    return f"{title}\n\n{table(('Claim', 'Counted in', 'At', 'Best rival', 'Seeds', 'Found', 'Verdict'), rows)}"
+
+
+def estimate(check: Check, finding: Finding) -> str:
+    """Return a finding as people read it."""
+    if finding.estimate is None:
+        return MISSING
+    text = ratio(finding.estimate) if check.claim == "faster" else f"{signed(finding.estimate)} points"
+    return f"{finding.bound} {text}".strip()
+
+
+def missing_sentence(runs: int, finished: int, command: str) -> str:
+    """Return what a part still lacks; empty if nothing."""
+    if finished == runs:
+        return ""
+    return f"{finished} of {runs} runs are done; `{command}` does the others.\n"
+
+
+def checks_of(paper: Paper, cells: Sequence[Cell]) -> list[Check]:
+    """Check the claims on a comparison's finished runs."""
+    rivals = {
+        family: [variant.label for variant in paper.variants.values() if family in variant.families]
+        for family in ("sparse", "quantised")
+    }
+    return check_claims([cell.group for cell in cells], rivals["sparse"], rivals["quantised"])
+
+
+def _claim(check: Check) -> str:
+    return f"over {FASTER} times as fast" if check.claim == "faster" else f"over {AHEAD} points ahead"
+
+
+def _place(check: Check) -> str:
+    if math.isnan(check.at):
+        return MISSING
+    if check.claim == "faster":
+        return f"{100 * check.at:.1f} %"
+    return f"round {check.at:.0f}" if check.basis == "rounds" else f"{number(check.at / MEGABYTE)} MB"
+
+
+def _score(found: Tuned, rate: float) -> str:
+    if rate not in found.scores:
+        return MISSING
+    text = f"{100 * found.scores[rate]:.2f} %"
+    return f"**{text}**" if rate == found.rate else text
+
+
+def _row(group: Group, target: Target) -> tuple[str, ...]:
+    runs = group.runs
+    return (
+        group.label,
+        f"{runs[0].config.lr:g}",
+        str(len(runs)),
+        _final(group),
+        f"{number(_mean(group, 'uplink_bytes') / MEGABYTE)} MB",
+        f"{number(_mean(group, 'paper_bits') / 8 / MEGABYTE)} MB",
+        f"{number(_mean(group, 'downlink_bytes') / MEGABYTE)} MB",
+        mean_of_reached([rounds_to(run, target.accuracy) for run in runs]),
+        _megabytes([uplink_to(run, target.accuracy) for run in runs]),
+        _megabytes([traffic_to(run, target.accuracy) for run in runs]),
+    )
+
+
+def _versus_table(found: Sequence[Versus]) -> str:
+    rows = []
+    for versus in sorted(found, key=lambda versus: versus.rounds.estimate.mean if versus.rounds.estimate else math.inf):
+        budget = MISSING if math.isnan(versus.budget) else f"{number(versus.budget / MEGABYTE)} MB"
+        rows.append((versus.rival, str(versus.seeds), *_verdict(versus.rounds), budget, *_verdict(versus.uplink)))
+    return table(("Rival", "Seeds", "At equal rounds", "", "Equal uplink", "At equal uplink", ""), rows)
+
+
+def _verdict(finding: Finding) -> tuple[str, str]:
+    return (MISSING, "") if finding.estimate is None else (signed(finding.estimate), outcome(finding))
+
+
+def _final(group: Group) -> str:
+    return mean_and_spread([100 * run.final_accuracy for run in group.runs], " %")
+
+
+def _soon(group: Group, target: Target) -> str:
+    return mean_of_reached([rounds_to(run, target.accuracy) for run in group.runs])
+
+
+def _megabytes(values: Sequence[float | None]) -> str:
+    text = mean_of_reached([None if value is None else value / MEGABYTE for value in values])
+    return text if text == MISSING else f"{text} MB"
+
+
+def _mean(group: Group, quantity: str) -> float:
+    return sum(run.mean(quantity) for run in group.runs) / len(group.runs)
