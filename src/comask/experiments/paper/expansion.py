@@ -80,7 +80,8 @@ def _config(
 ) -> RunConfig | None:
     from comask.algorithms import algorithm_options  # noqa: PLC0415
 
-    given: dict[str, Any] = {"algorithm": variant.algorithm, "seed": seed, **point}
+    own = {} if variant.density is None else {"density": variant.density}
+    given: dict[str, Any] = {"algorithm": variant.algorithm, "seed": seed, **own, **point}
     if study.tuning and "lr" not in point:
         given["lr"] = rates(variant)
         if given["lr"] is None:

@@ -43,6 +43,7 @@ class Variant:
         families: What it counts as when a claim looks for rivals: `sparse`, `quantised`.
         core: Whether its runs come before those of others.
         probe: Whether its runs also measure the changes of W, M and V (`comask.experiments.paper.changes`).
+        density: Its own density, where that is not the one of the part; a grid's wins over both.
         options: Options that differ from the algorithm's defaults.
     """
 
@@ -52,6 +53,7 @@ class Variant:
     families: tuple[str, ...] = ()
     core: bool = False
     probe: bool = False
+    density: float | None = None
     options: Options = ()  # type: ignore[assignment]  # replaced below; a dict is no default of a frozen value
 
     def __post_init__(self) -> None:
@@ -151,7 +153,7 @@ def load_paper(folder: Path) -> Paper:
 def _variant(label: str, row: Mapping[str, Any], grids: Mapping[str, tuple[float, ...]], file: Path) -> Variant:
     from comask.algorithms import factory  # noqa: PLC0415
 
-    _require_keys(row, ("algorithm", "grid", "family", "core", "probe", "options"), file)
+    _require_keys(row, ("algorithm", "grid", "family", "core", "probe", "density", "options"), file)
     grid = row.get("grid")
     if grid not in grids:
         raise UnknownNameError(f"grid of variant {label!r}", str(grid), grids)
@@ -164,6 +166,7 @@ def _variant(label: str, row: Mapping[str, Any], grids: Mapping[str, tuple[float
         tuple(row.get("family", ())),
         core=bool(row.get("core", False)),
         probe=bool(row.get("probe", False)),
+        density=SETTINGS["density"].rule.check(f"density of {label}", row["density"]) if "density" in row else None,
         options=row.get("options", {}),
     )
 
