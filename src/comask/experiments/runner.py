@@ -84,7 +84,7 @@ def start(
     resolved = resolve(config)
     federation = divide(resolved)  # before the folder is touched: missing data must not cost an old run
     folder.create(resolved.to_toml(), overwrite=overwrite)
-    _execute(resolved, federation, folder, command, observer, adapt)
+    _execute(resolved, federation, folder, command=command, observer=observer, adapt=adapt)
 
 
 def resume(
@@ -110,13 +110,14 @@ def resume(
     """
     if is_finished(config, folder):
         return
-    _execute(config, divide(config), folder, command, observer, adapt)
+    _execute(config, divide(config), folder, command=command, observer=observer, adapt=adapt)
 
 
 def _execute(
     config: RunConfig,
     federation: Federation,
     folder: RunFolder,
+    *,
     command: Sequence[str],
     observer: Observer,
     adapt: Callable[[Algorithm], Algorithm],

@@ -65,7 +65,8 @@ def measure(delta: NDArray[np.float32], density: float) -> Changes:
     count = num_kept(density, delta.shape[1])
     masks = [mask_rule(name)(delta, count) for name in STREAMS]
     common = [
-        len(np.intersect1d(first, second, assume_unique=True)) / max(1, count) for first, second in combinations(masks, 2)
+        len(np.intersect1d(first, second, assume_unique=True)) / max(1, count)
+        for first, second in combinations(masks, 2)
     ]
     square = delta.astype(np.float64) ** 2
     total = square.sum(axis=1)
@@ -118,9 +119,13 @@ def collect(folder: RunFolder) -> None:
     """Turn the probes' files into `changes.jsonl`, means over the clients of each round."""
     by_round: dict[int, list[Mapping[str, float]]] = {}
     for file in sorted((folder.path / _PROBES).glob("*.json")):
-        by_round.setdefault(int(file.stem.split("-")[0]), []).append(json.loads(file.read_text(encoding="utf-8")))
+        by_round.setdefault(int(file.stem.split("-")[0]), []).append(
+            json.loads(file.read_text(encoding="utf-8"))
+        )
     lines = [
-        json.dumps({"round": number, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]}})
+        json.dumps(
+            {"round": number, **{name: float(np.mean([row[name] for row in rows])) for name in rows[0]}}
+        )
         for number, rows in by_round.items()
     ]
     write_atomic(folder.path / CHANGES, "".join(f"{line}\n" for line in lines))

@@ -9,14 +9,20 @@ partition and an initial model that all variants share, and the interval is Stud
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from comask.experiments.paper.intervals import Interval, t_interval
-from comask.experiments.paper.measures import accuracy_at_uplink, rounds_to, total_uplink, uplink_to
+from comask.experiments.paper.measures import (
+    accuracy_at_uplink,
+    first_uplink,
+    rounds_to,
+    total_uplink,
+    uplink_to,
+)
 from comask.experiments.results import Group, Run
 
 SUBJECT = "fedadam-ssm"
@@ -27,6 +33,7 @@ TARGETS = (0.9, 0.95, 0.98)
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 Basis = Literal["rounds", "uplink"]
+Bound = Literal["", "at least", "at most", "neither"]
 Claim = Literal["faster", "ahead"]
 
 
@@ -38,15 +45,15 @@ class Finding:
         rival: The other variant's label.
         estimate: Speed ratio (rival over subject; above 1 the subject is faster) or lead in points of a percent. None when no
             seed says anything.
-        bound: `at least` when a rival that never arrives was counted with all it spent, `at most` when the subject did not
-            arrive, else empty.
+        bound: `at least` or `at most` when the records give no more than a bound, else empty. `neither`: some seeds give one and some
+            the other.
         seeds: How many seeds the estimate is from.
         verdict: `reproduced` if the whole interval is above what is claimed, `not reproduced` if it is below, else `undecided`.
     """
 
     rival: str
     estimate: Interval | None
-    bound: Literal["", "at least", "at most"]
+    bound: Bound
     seeds: int
     verdict: Verdict
 
@@ -107,52 +114,53 @@ def speed_ratio(subject: Group, rival: Group, target: float, basis: Basis) -> Fi
     neither does says nothing.
     """
     logs: list[float] = []
-    rival_late = subject_late = False
+    bounds: set[Bound] = set()
     for mine, other in pairs(subject, rival):
         ours, theirs = _cost(mine, target, basis), _cost(other, target, basis)
         if ours is None and theirs is None:
             continue
-        rival_late |= theirs is None
-        subject_late |= ours is None
+        if theirs is None:
+            bounds.add("at least")
+        if ours is None:
+            bounds.add("at most")
         spent_by_us = _spent(mine, basis) if ours is None else ours
         spent_by_them = _spent(other, basis) if theirs is None else theirs
         logs.append(math.log(spent_by_them / spent_by_us))
     if not logs:
         return Finding(rival.label, None, "", 0, "undecided")
-    estimate = t_interval(logs).exp()
-    if rival_late and subject_late:
-        return Finding(rival.label, estimate, "", len(logs), "undecided")
-    verdict = _judge(estimate, FASTER, may_exceed=not subject_late, may_fall_short=not rival_late)
-    return Finding(
-        rival.label, estimate, "at least" if rival_late else "at most" if subject_late else "", len(logs), verdict
-    )
+    return _finding(rival.label, t_interval(logs).exp(), bounds, len(logs), FASTER)
 
 
 def lead(subject: Group, rival: Group, basis: Basis) -> tuple[Finding, float]:
     """Compare the accuracy of two variants after the same number of rounds, or of uplink bytes.
 
-    Equal rounds are all of them. Equal bytes are what the one that sent less has sent in the end: the largest budget at which both
-    have an accuracy.
+    Equal rounds are all of them. Equal bytes are what the one that sent less has sent in the end. Where the other has sent more than
+    that before it is evaluated for the first time, its first evaluation counts, and what it is better by is a bound: `at least` if
+    the rival was given more bytes, `at most` if the subject was.
 
     Returns:
         The finding, and the mean number of rounds or bytes at which it compares; NaN where no seed says anything.
     """
     leads, places = [], []
+    bounds: set[Bound] = set()
     for mine, other in pairs(subject, rival):
-        place = (
-            float(min(mine.evaluated[-1][0], other.evaluated[-1][0]))
-            if basis == "rounds"
-            else min(total_uplink(mine), total_uplink(other))
-        )
-        ours, theirs = (_accuracy(run, place, basis) for run in (mine, other))
+        if basis == "rounds":
+            place = float(min(mine.evaluated[-1][0], other.evaluated[-1][0]))
+            ours, theirs = (dict(run.evaluated).get(int(place)) for run in (mine, other))
+        else:
+            place = min(total_uplink(mine), total_uplink(other))
+            ours, theirs = (accuracy_at_uplink(run, max(place, first_uplink(run))) for run in (mine, other))
+            if first_uplink(other) > place:
+                bounds.add("at least")
+            if first_uplink(mine) > place:
+                bounds.add("at most")
         if ours is not None and theirs is not None:
             leads.append(100 * (ours - theirs))
             places.append(place)
     if not leads:
         return Finding(rival.label, None, "", 0, "undecided"), math.nan
     estimate = t_interval(leads)
-    verdict = _judge(estimate, AHEAD, may_exceed=True, may_fall_short=True)
-    return Finding(rival.label, estimate, "", len(leads), verdict), float(np.mean(places))
+    return _finding(rival.label, estimate, bounds, len(leads), AHEAD), float(np.mean(places))
 
 
 def pairs(subject: Group, rival: Group) -> Iterator[tuple[Run, Run]]:
@@ -182,12 +190,15 @@ def _check(claim: Claim, basis: Basis, found: Sequence[tuple[Finding, float]]) -
     return Check(claim, basis, known[0][2] if known else math.nan, findings)
 
 
-def _judge(estimate: Interval, claimed: float, *, may_exceed: bool, may_fall_short: bool) -> Verdict:
-    if may_exceed and estimate.low > claimed:
-        return "reproduced"
-    if may_fall_short and estimate.high < claimed:
-        return "not reproduced"
-    return "undecided"
+def _finding(rival: str, estimate: Interval, bounds: Set[Bound], seeds: int, claimed: float) -> Finding:
+    """Judge an estimate. What is a bound from below cannot show that the truth falls short, and the other way round."""
+    verdict: Verdict = "undecided"
+    if estimate.low > claimed and "at most" not in bounds:
+        verdict = "reproduced"
+    elif estimate.high < claimed and "at least" not in bounds:
+        verdict = "not reproduced"
+    bound: Bound = "neither" if len(bounds) > 1 else next(iter(bounds), "")
+    return Finding(rival, estimate, bound, seeds, verdict)
 
 
 def _cost(run: Run, target: float, basis: Basis) -> float | None:
@@ -196,10 +207,6 @@ def _cost(run: Run, target: float, basis: Basis) -> float | None:
 
 def _spent(run: Run, basis: Basis) -> float:
     return float(run.evaluated[-1][0]) if basis == "rounds" else total_uplink(run)
-
-
-def _accuracy(run: Run, place: float, basis: Basis) -> float | None:
-    return dict(run.evaluated).get(int(place)) if basis == "rounds" else accuracy_at_uplink(run, place)
 
 
 def _bases() -> tuple[Basis, Basis]:

@@ -74,10 +74,16 @@ def _facts(finding: Finding) -> dict[str, Any]:
 
 def _headline(check: Check) -> str:
     if check.claim == "faster":
-        return f"Over {FASTER} times as fast as other sparse FedAdam, in {check.basis} to {100 * check.at:.2f} %"
+        return (
+            f"Over {FASTER} times as fast as other sparse FedAdam, in {check.basis} to {100 * check.at:.2f} %"
+        )
     if math.isnan(check.at):
         return f"Over {AHEAD} points ahead of quantised FedAdam, at equal {check.basis}"
-    where = f"at round {check.at:.0f}" if check.basis == "rounds" else f"at {number(check.at / MEGABYTE)} MB of uplink"
+    where = (
+        f"at round {check.at:.0f}"
+        if check.basis == "rounds"
+        else f"at {number(check.at / MEGABYTE)} MB of uplink"
+    )
     return f"Over {AHEAD} points ahead of quantised FedAdam, {where}"
 
 

@@ -23,7 +23,11 @@ Series = Sequence[tuple[float, float, float]]
 
 
 def effect(
-    setting: str, cells_by_label: Mapping[str, Sequence[Cell]], looks: Mapping[str, Style], target: Target, rounds: int
+    setting: str,
+    cells_by_label: Mapping[str, Sequence[Cell]],
+    looks: Mapping[str, Style],
+    target: Target,
+    rounds: int,
 ) -> Figure:
     """What a setting does: final accuracy, and rounds to a target, against its value on a logarithmic axis.
 
@@ -46,14 +50,25 @@ def effect(
                 place = float(cell.point[setting])
                 step = late[place] = late.get(place, -1) + 1
                 right.plot(
-                    place, rounds * (1.06 + 0.05 * step), look.marker, color=look.colour, fillstyle="none", markersize=7
+                    place,
+                    rounds * (1.06 + 0.05 * step),
+                    look.marker,
+                    color=look.colour,
+                    fillstyle="none",
+                    markersize=7,
                 )
     left.set_ylabel(f"test accuracy after {rounds} rounds (%)")
     right.set_ylabel(f"rounds to {100 * target.accuracy:.1f} %")
     right.axhline(rounds, color="#888888", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
     right.annotate(
-        "hollow: not reached by any seed", (0.01, rounds), xycoords=("axes fraction", "data"), fontsize=8,
-        color="#666666", va="top", xytext=(0, -3), textcoords="offset points",
+        "hollow: not reached by any seed",
+        (0.01, rounds),
+        xycoords=("axes fraction", "data"),
+        fontsize=8,
+        color="#666666",
+        va="top",
+        xytext=(0, -3),
+        textcoords="offset points",
     )
     right.set_ylim(0, rounds * (1.12 + 0.05 * max(late.values(), default=0)))
     places = sorted({float(cell.point[setting]) for cells in cells_by_label.values() for cell in cells})
@@ -65,7 +80,9 @@ def effect(
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(f"{setting.replace('_', ' ')} (log axis)")
         _plain(axes)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
+    )
     return figure
 
 
@@ -79,19 +96,15 @@ def changes(runs: Sequence[Sequence[Changes]], density: float) -> Figure:
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     size, overlap, kept = figure.subplots(1, 3)
     for index, name in enumerate(STREAMS):
-        _course(size, runs, name, index, f"|d{name.upper()}|")
-        _course(kept, runs, f"kept_{name}", index, f"d{name.upper()}", scale=100)
+        _course(size, runs, name, index=index, label=f"|d{name.upper()}|")
+        _course(kept, runs, f"kept_{name}", index=index, label=f"d{name.upper()}", scale=100)
     for index, (first, second) in enumerate((("w", "m"), ("w", "v"), ("m", "v"))):
         label = f"|d{first.upper()}| and |d{second.upper()}|"
-        _course(overlap, runs, f"{first}_{second}", index, label, scale=100)
+        _course(overlap, runs, f"{first}_{second}", index=index, label=label, scale=100)
     size.set_yscale("log")
     size.set_ylabel("mean over positions and clients (log axis)")
-    overlap.set_ylabel(f"positions in common of the top {100 * density:g} % (%)")
-    overlap.axhline(100 * density, color="#888888", linewidth=1, linestyle=(0, (1, 2)), zorder=0)
-    overlap.annotate(
-        "two random choices", (0.99, 100 * density), xycoords=("axes fraction", "data"), fontsize=8, color="#666666",
-        ha="right", xytext=(0, 3), textcoords="offset points",
-    )
+    overlap.set_ylabel(f"in common of the top {100 * density:g} % (%)")
+    overlap.axhline(100 * density, color="#888888", linewidth=1, linestyle=(0, (1, 2)), label="by chance")
     kept.set_ylabel("squared length at the top of |dW| (%)")
     for axes in (overlap, kept):
         axes.set_ylim(0, 100)
@@ -99,21 +112,34 @@ def changes(runs: Sequence[Sequence[Changes]], density: float) -> Figure:
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9, columnspacing=1.2)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, columnspacing=1.2
+        )
     return figure
 
 
 def _course(
-    axes: Axes, runs: Sequence[Sequence[Changes]], name: str, index: int, label: str, scale: float = 1.0
+    axes: Axes, runs: Sequence[Sequence[Changes]], name: str, *, index: int, label: str, scale: float = 1.0
 ) -> None:
     length = min(map(len, runs))
-    values = scale * np.array([[getattr(row, name) for row in run[:length]] for run in runs])  # (seeds, rounds)
+    values = scale * np.array(
+        [[getattr(row, name) for row in run[:length]] for run in runs]
+    )  # (seeds, rounds)
     places = np.arange(1, length + 1)
     mean = values.mean(axis=0)
-    axes.plot(places, mean, color=_STREAM_COLOURS[index], linestyle=_STREAM_DASHES[index], linewidth=1.8, label=label)
+    axes.plot(
+        places,
+        mean,
+        color=_STREAM_COLOURS[index],
+        linestyle=_STREAM_DASHES[index],
+        linewidth=1.8,
+        label=label,
+    )
     if len(values) > 1:
         spread = values.std(axis=0, ddof=1)
-        axes.fill_between(places, mean - spread, mean + spread, color=_STREAM_COLOURS[index], alpha=0.15, linewidth=0)
+        axes.fill_between(
+            places, mean - spread, mean + spread, color=_STREAM_COLOURS[index], alpha=0.15, linewidth=0
+        )
 
 
 def _series(axes: Axes, series: Series, look: Style, label: str) -> None:
@@ -121,8 +147,16 @@ def _series(axes: Axes, series: Series, look: Style, label: str) -> None:
         return
     place, mean, spread = np.array(series).T
     axes.errorbar(
-        place, mean, yerr=spread, color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=5.5,
-        linewidth=1.6, capsize=3, label=label,
+        place,
+        mean,
+        yerr=spread,
+        color=look.colour,
+        linestyle=look.dashes,
+        marker=look.marker,
+        markersize=5.5,
+        linewidth=1.6,
+        capsize=3,
+        label=label,
     )
 
 

@@ -27,7 +27,9 @@ class Interval:
 
     def exp(self) -> Interval:
         """Return the interval of the geometric mean, if this one is of logarithms."""
-        return Interval(*(math.inf if x == math.inf else math.exp(x) for x in (self.mean, self.low, self.high)))
+        return Interval(
+            *(math.inf if x == math.inf else math.exp(x) for x in (self.mean, self.low, self.high))
+        )
 
 
 def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -40,7 +42,11 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Inter
     mean = float(np.mean(values))
     if len(values) == 1:
         return Interval(mean, -math.inf, math.inf)
-    half = t_quantile(0.5 + confidence / 2, len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = (
+        t_quantile(0.5 + confidence / 2, len(values) - 1)
+        * float(np.std(values, ddof=1))
+        / math.sqrt(len(values))
+    )
     return Interval(mean, mean - half, mean + half)
 
 

@@ -12,12 +12,14 @@ from comask.experiments.paper.study import Paper, Study
 from comask.experiments.paper.tuning import plan
 
 
-def states(paper: Paper, studies: Sequence[Study]) -> list[Mapping[str, Any]]:
+def states(paper: Paper, studies: Sequence[Study]) -> Sequence[Mapping[str, Any]]:
     """Return one row a part: its name, title, state in words, and the counts of `Progress`."""
     rows = []
     for study in studies:
         found = progress(plan(paper, study), study, paper.runs)
-        rows.append({"name": study.name, "title": study.title, "state": _state(study, found), **asdict(found)})
+        rows.append(
+            {"name": study.name, "title": study.title, "state": _state(study, found), **asdict(found)}
+        )
     return rows
 
 

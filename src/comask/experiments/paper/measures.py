@@ -42,6 +42,11 @@ def accuracy_at_uplink(run: Run, budget: float) -> float | None:
     return float(np.interp(budget, sent, [accuracy for _, accuracy in run.evaluated]))
 
 
+def first_uplink(run: Run) -> float:
+    """Return the bytes that all clients together have sent by the first evaluation."""
+    return float(evaluated_uplink(run)[0])
+
+
 def total_uplink(run: Run) -> float:
     """Return the bytes that all clients together have sent by the last evaluated round."""
     return float(evaluated_uplink(run)[-1])

@@ -83,7 +83,9 @@ def finished_run(planned: Planned, runs: Path) -> Run | None:
         return None
     folder = RunFolder(runs / planned.path)
     run = read_run(folder.path)
-    require_same(replace(run.config, rounds=len(run.records)), replace(planned.config, rounds=len(run.records)), folder)
+    require_same(
+        replace(run.config, rounds=len(run.records)), replace(planned.config, rounds=len(run.records)), folder
+    )
     records = run.records[: planned.config.rounds]
     return replace(run, config=replace(run.config, rounds=planned.config.rounds), records=records)
 
@@ -107,4 +109,6 @@ def cells(planned: Sequence[Planned], runs: Path) -> list[Cell]:
         done = finished_run(run, runs)
         if done is not None:
             found.setdefault(run.label, (run, []))[1].append(done)
-    return [Cell(first.variant, first.point, Group(label, tuple(same))) for label, (first, same) in found.items()]
+    return [
+        Cell(first.variant, first.point, Group(label, tuple(same))) for label, (first, same) in found.items()
+    ]

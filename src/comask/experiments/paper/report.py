@@ -105,7 +105,10 @@ def _body(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> tuple[str
     if study.kind == "effect":
         return _effect(study, mine, _effect_target(paper, study, found))
     claims = claims_section("The paper's claims on these runs:", checks_of(paper, mine))
-    return f"{comparison_section(study, mine)}\n{claims}", [*_courses(study, mine), *_changes(study, mine)]
+    return f"{comparison_section([cell.group for cell in mine])}\n{claims}", [
+        *_courses(study, mine),
+        *_changes(study, mine),
+    ]
 
 
 def _effect(study: Study, mine: Sequence[Cell], target: Target) -> tuple[str, list[Picture]]:
@@ -131,7 +134,8 @@ def _effect_target(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> 
         if other.kind == "comparison" and same and reference:
             share = 0.9
             return Target(
-                share * reference[0].final_accuracy, f"{share} of the mean final accuracy of {REFERENCE} in `{other.name}`"
+                share * reference[0].final_accuracy,
+                f"{share} of the mean final accuracy of {REFERENCE} in `{other.name}`",
             )
     return target_of([cell.group for cell in found[study.name]])
 
@@ -142,7 +146,10 @@ def _courses(study: Study, mine: Sequence[Cell]) -> Iterator[Picture]:
     rest = [cell.group for cell in mine if not cell.variant.core]
     both = [cell.group for cell in mine if cell.variant.label in (REFERENCE, SUBJECT)]
     target = target_of([cell.group for cell in mine])
-    for groups, ending, words in ((core, "", "core variants"), (both + rest if rest else [], "-others", "the others")):
+    for groups, ending, words in (
+        (core, "", "core variants"),
+        (both + rest if rest else [], "-others", "the others"),
+    ):
         if groups:
             yield from _two(study, groups, target, ending, words)
 
@@ -150,9 +157,13 @@ def _courses(study: Study, mine: Sequence[Cell]) -> Iterator[Picture]:
 def _two(study: Study, groups: Sequence[Group], target: Target, ending: str, words: str) -> Iterator[Picture]:
     looks = shared.styles(groups, tuple(ALGORITHMS))
     by_uplink = shared.accuracy_by_uplink(groups, looks, target)
-    yield Picture(f"{study.name}-by-uplink{ending}", f"{study.title}: accuracy against uplink, {words}", by_uplink)
+    yield Picture(
+        f"{study.name}-by-uplink{ending}", f"{study.title}: accuracy against uplink, {words}", by_uplink
+    )
     by_round = shared.accuracy_by_round(groups, looks, target)
-    yield Picture(f"{study.name}-by-round{ending}", f"{study.title}: accuracy against rounds, {words}", by_round)
+    yield Picture(
+        f"{study.name}-by-round{ending}", f"{study.title}: accuracy against rounds, {words}", by_round
+    )
 
 
 def _changes(study: Study, mine: Sequence[Cell]) -> Iterator[Picture]:

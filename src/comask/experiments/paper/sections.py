@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from comask.experiments.paper.claims import AHEAD, FASTER, REFERENCE, SUBJECT, Check, Finding, check_claims
+from comask.experiments.paper.claims import (
+    AHEAD,
+    FASTER,
+    REFERENCE,
+    SUBJECT,
+    Basis,
+    Check,
+    Finding,
+    check_claims,
+)
 from comask.experiments.paper.markdown import (
     MISSING,
     mean_and_spread,
@@ -24,6 +33,7 @@ from comask.experiments.results import Group, Target, choose_target
 from comask.experiments.table import MEGABYTE
 
 TARGET_SHARE = 0.98
+_WORDS = {"": "", "at least": "at least ", "at most": "at most ", "neither": "about "}
 
 
 def target_of(groups: Sequence[Group]) -> Target:
@@ -46,12 +56,12 @@ def tuning_section(study: Study, tuned: Mapping[str, Tuned]) -> str:
         chosen = "not yet" if found.rate is None else f"{found.rate:g}" + (" (edge)" if found.at_edge else "")
         rows.append((variant.label, *cells, chosen))
     headings = ("Variant", *(f"{rate:g}" for rate in rates), "used")
-    return f"{table(headings, rows)}\n\"edge\": the best rate is the lowest or highest that was tried; a better one may lie outside.\n"
+    note = '"edge": the best rate is the lowest or the highest that was tried; a better one may lie outside.'
+    return f"{table(headings, rows)}\n{note}\n"
 
 
-def comparison_section(study: Study, cells: Sequence[Cell]) -> str:
+def comparison_section(groups: Sequence[Group]) -> str:
     """Return the table of a comparison, where FedAdam-SSM wins and loses, and the lead over each rival."""
-    groups = [cell.group for cell in cells]
     target = target_of(groups)
     rows = [_row(group, target) for group in sorted(groups, key=lambda group: -group.final_accuracy)]
     headings = (
@@ -67,15 +77,14 @@ def comparison_section(study: Study, cells: Sequence[Cell]) -> str:
         "Both ways to target",
     )
     found = against_all(groups)
-    parts = [
-        table(headings, rows),
-        f"Target: {100 * target.accuracy:.2f} % ({target.rule}). Mean ± sample standard deviation over seeds; MB of all clients together; "
-        '"(1 of 3)": only one of three seeds gets there.\n',
-        *(f"- {sentence}\n" for basis in ("rounds", "uplink") for sentence in sentences(found, basis)),
-        f"\nLead of `{SUBJECT}` in points, with 95 % intervals over seeds:\n",
-        _versus_table(found),
-    ]
-    return "\n".join(parts)
+    sides: tuple[Basis, Basis] = ("rounds", "uplink")
+    said = "".join(f"- {sentence}\n" for basis in sides for sentence in sentences(found, basis))
+    legend = (
+        f"Target: {100 * target.accuracy:.2f} % ({target.rule}). Mean ± sample standard deviation over seeds; MB of all clients "
+        'together; "(1 of 3)": only one of three seeds gets there.\n'
+    )
+    lead = f"Lead of `{SUBJECT}` in points, with 95 % intervals over seeds:\n"
+    return "\n".join([table(headings, rows), legend, said, lead, _versus_table(found)])
 
 
 def effect_section(study: Study, cells: Sequence[Cell], target: Target) -> str:
@@ -93,9 +102,7 @@ def effect_section(study: Study, cells: Sequence[Cell], target: Target) -> str:
         *(f"{label}: accuracy" for label in labels),
         *(f"{label}: rounds to target" for label in labels),
     )
-    return (
-        f"{table(headings, rows)}\nAfter {study.base.rounds} rounds. Target: {100 * target.accuracy:.2f} % ({target.rule}).\n"
-    )
+    return f"{table(headings, rows)}\nAfter {study.base.rounds} rounds. Target: {100 * target.accuracy:.2f} % ({target.rule}).\n"
 
 
 def claims_section(title: str, checks: Sequence[Check]) -> str:
@@ -114,7 +121,9 @@ def claims_section(title: str, checks: Sequence[Check]) -> str:
                 check.verdict,
             )
         )
-    return f"{title}\n\n{table(('Claim', 'Counted in', 'At', 'Best rival', 'Seeds', 'Found', 'Verdict'), rows)}"
+    return (
+        f"{title}\n\n{table(('Claim', 'Counted in', 'At', 'Best rival', 'Seeds', 'Found', 'Verdict'), rows)}"
+    )
 
 
 def estimate(check: Check, finding: Finding) -> str:
@@ -122,7 +131,7 @@ def estimate(check: Check, finding: Finding) -> str:
     if finding.estimate is None:
         return MISSING
     text = ratio(finding.estimate) if check.claim == "faster" else f"{signed(finding.estimate)} points"
-    return f"{finding.bound} {text}".strip()
+    return f"{_WORDS[finding.bound]}{text}"
 
 
 def missing_sentence(runs: int, finished: int, command: str) -> str:
@@ -178,14 +187,20 @@ def _row(group: Group, target: Target) -> tuple[str, ...]:
 
 def _versus_table(found: Sequence[Versus]) -> str:
     rows = []
-    for versus in sorted(found, key=lambda versus: versus.rounds.estimate.mean if versus.rounds.estimate else math.inf):
+    for versus in sorted(
+        found, key=lambda versus: versus.rounds.estimate.mean if versus.rounds.estimate else math.inf
+    ):
         budget = MISSING if math.isnan(versus.budget) else f"{number(versus.budget / MEGABYTE)} MB"
-        rows.append((versus.rival, str(versus.seeds), *_verdict(versus.rounds), budget, *_verdict(versus.uplink)))
+        rows.append(
+            (versus.rival, str(versus.seeds), *_verdict(versus.rounds), budget, *_verdict(versus.uplink))
+        )
     return table(("Rival", "Seeds", "At equal rounds", "", "Equal uplink", "At equal uplink", ""), rows)
 
 
 def _verdict(finding: Finding) -> tuple[str, str]:
-    return (MISSING, "") if finding.estimate is None else (signed(finding.estimate), outcome(finding))
+    if finding.estimate is None:
+        return MISSING, ""
+    return f"{_WORDS[finding.bound]}{signed(finding.estimate)}", outcome(finding)
 
 
 def _final(group: Group) -> str:

@@ -7,7 +7,7 @@ configuration file, and the keys of `Study`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -17,6 +17,7 @@ from comask.experiments.settings import Rule, Scalar, at_least, choice, text
 from comask.experiments.tomlfile import read_toml
 
 MAIN_FILE = "paper.toml"
+RUNS = "runs"
 _CORE = " core"
 
 Kind = Literal["tuning", "comparison", "effect"]
@@ -54,10 +55,7 @@ class Variant:
     core: bool = False
     probe: bool = False
     density: float | None = None
-    options: Options = ()  # type: ignore[assignment]  # replaced below; a dict is no default of a frozen value
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "options", dict(self.options))
+    options: Options = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,21 +91,18 @@ class Paper:
     """The whole study.
 
     Attributes:
-        folder: Where its files are; records are in `runs` below it.
+        folder: Where its files are.
+        runs: The folder of all records.
         order: What runs after what: a part's name, and whether only its core variants run then.
         studies: The parts by name.
         variants: By label, in the order of tables.
     """
 
     folder: Path
+    runs: Path
     order: tuple[tuple[str, bool], ...]
     studies: Mapping[str, Study]
     variants: Mapping[str, Variant]
-
-    @property
-    def runs(self) -> Path:
-        """The folder of all records."""
-        return self.folder / "runs"
 
     def chosen(self, names: Sequence[str]) -> list[Study]:
         """Return the named parts, in the study's order; all of them if none is named.
@@ -122,7 +117,7 @@ class Paper:
 
 
 def load_paper(folder: Path) -> Paper:
-    """Read `paper.toml` and the files that it names.
+    """Read `paper.toml` and the files that it names; records are in `runs` beside them.
 
     Raises:
         ConfigError: If a file is missing or damaged, or holds a value that is not allowed; the message names the file.
@@ -147,16 +142,18 @@ def load_paper(folder: Path) -> Paper:
         if study.tuning and (study.tuning not in studies or studies[study.tuning].kind != "tuning"):
             tuners = [other.name for other in studies.values() if other.kind == "tuning"]
             raise UnknownNameError(f"tuning in {study.name}.toml", study.tuning, tuners)
-    return Paper(folder, stages, studies, variants)
+    return Paper(folder, folder / RUNS, stages, studies, variants)
 
 
-def _variant(label: str, row: Mapping[str, Any], grids: Mapping[str, tuple[float, ...]], file: Path) -> Variant:
+def _variant(
+    label: str, row: Mapping[str, Any], grids: Mapping[str, tuple[float, ...]], file: Path
+) -> Variant:
     from comask.algorithms import factory  # noqa: PLC0415
 
     _require_keys(row, ("algorithm", "grid", "family", "core", "probe", "density", "options"), file)
-    grid = row.get("grid")
+    grid = str(row.get("grid"))
     if grid not in grids:
-        raise UnknownNameError(f"grid of variant {label!r}", str(grid), grids)
+        raise UnknownNameError(f"grid of variant {label!r}", grid, grids)
     algorithm = row.get("algorithm", label)
     factory(algorithm)
     return Variant(
@@ -166,7 +163,9 @@ def _variant(label: str, row: Mapping[str, Any], grids: Mapping[str, tuple[float
         tuple(row.get("family", ())),
         core=bool(row.get("core", False)),
         probe=bool(row.get("probe", False)),
-        density=SETTINGS["density"].rule.check(f"density of {label}", row["density"]) if "density" in row else None,
+        density=SETTINGS["density"].rule.check(f"density of {label}", row["density"])
+        if "density" in row
+        else None,
         options=row.get("options", {}),
     )
 
@@ -174,7 +173,9 @@ def _variant(label: str, row: Mapping[str, Any], grids: Mapping[str, tuple[float
 def _study(name: str, file: Path, variants: Mapping[str, Variant]) -> Study:
     table = read_toml(file)
     _require_keys(table, (*_OWN_KEYS, "variants", "grid", "options", *SETTINGS), file)
-    own = {key: rule.check(f"{key} in {file}", table.pop(key)) for key, rule in _OWN_KEYS.items() if key in table}
+    own = {
+        key: rule.check(f"{key} in {file}", table.pop(key)) for key, rule in _OWN_KEYS.items() if key in table
+    }
     for key in ("title", "kind"):
         if key not in own:
             raise ConfigError(f"{file} must say its {key}.")

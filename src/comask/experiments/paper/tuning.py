@@ -53,7 +53,9 @@ def choose(variant: str, tried: Sequence[float], scores: Mapping[float, float]) 
         scores: Those that are known.
     """
     rate = None if set(tried) - set(scores) else max(sorted(scores), key=lambda rate: scores[rate])
-    return Tuned(variant, scores, rate, rate is not None and len(tried) > 1 and rate in (min(tried), max(tried)))
+    return Tuned(
+        variant, scores, rate, rate is not None and len(tried) > 1 and rate in (min(tried), max(tried))
+    )
 
 
 def tune(study: Study, runs: Path) -> dict[str, Tuned]:
@@ -64,7 +66,10 @@ def tune(study: Study, runs: Path) -> dict[str, Tuned]:
         done = [finished_run(run, runs) for run in same]
         if None not in done:
             found[label][rate] = score([run for run in done if run is not None])
-    return {variant.label: choose(variant.label, variant.rates, found[variant.label]) for variant in study.variants}
+    return {
+        variant.label: choose(variant.label, variant.rates, found[variant.label])
+        for variant in study.variants
+    }
 
 
 def rates(paper: Paper, study: Study) -> Rates:

@@ -47,9 +47,9 @@ def against_all(groups: Sequence[Group]) -> list[Versus]:
 
 def outcome(finding: Finding) -> Outcome:
     """Return what the interval says: the subject wins if all of it is above zero, loses if all is below."""
-    if finding.estimate is not None and finding.estimate.low > 0:
+    if finding.estimate is not None and finding.estimate.low > 0 and finding.bound in ("", "at least"):
         return "wins"
-    if finding.estimate is not None and finding.estimate.high < 0:
+    if finding.estimate is not None and finding.estimate.high < 0 and finding.bound in ("", "at most"):
         return "loses"
     return "not told apart"
 
