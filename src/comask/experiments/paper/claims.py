@@ -9,7 +9,7 @@ partition and an initial model that all variants share, and the interval is Stud
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -190,7 +190,7 @@ def _check(claim: Claim, basis: Basis, found: Sequence[tuple[Finding, float]]) -
     return Check(claim, basis, known[0][2] if known else math.nan, findings)
 
 
-def _finding(rival: str, estimate: Interval, bounds: Set[Bound], seeds: int, claimed: float) -> Finding:
+def _finding(rival: str, estimate: Interval, bounds: set[Bound], seeds: int, claimed: float) -> Finding:
     """Judge an estimate. What is a bound from below cannot show that the truth falls short, and the other way round."""
     verdict: Verdict = "undecided"
     if estimate.low > claimed and "at most" not in bounds:

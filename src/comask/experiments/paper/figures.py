@@ -113,7 +113,12 @@ def changes(runs: Sequence[Sequence[Changes]], density: float) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _plain(axes)
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9, columnspacing=1.2
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=2 if axes is overlap else 3,
+            frameon=False,
+            fontsize=9,
+            columnspacing=1.2,
         )
     return figure
 

@@ -21,6 +21,7 @@ from comask.experiments.paper.changes import has_changes, read_changes
 from comask.experiments.paper.claims import REFERENCE, SUBJECT
 from comask.experiments.paper.records import Cell, cells, progress
 from comask.experiments.paper.sections import (
+    changes_section,
     checks_of,
     claims_section,
     comparison_section,
@@ -105,10 +106,11 @@ def _body(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> tuple[str
     if study.kind == "effect":
         return _effect(study, mine, _effect_target(paper, study, found))
     claims = claims_section("The paper's claims on these runs:", checks_of(paper, mine))
-    return f"{comparison_section([cell.group for cell in mine])}\n{claims}", [
-        *_courses(study, mine),
-        *_changes(study, mine),
-    ]
+    changed = list(_changes(study, mine))
+    text = "\n".join(
+        [comparison_section([cell.group for cell in mine]), claims, *(table for table, _ in changed)]
+    )
+    return text, [*_courses(study, mine), *(picture for _, picture in changed)]
 
 
 def _effect(study: Study, mine: Sequence[Cell], target: Target) -> tuple[str, list[Picture]]:
@@ -166,14 +168,18 @@ def _two(study: Study, groups: Sequence[Group], target: Target, ending: str, wor
     )
 
 
-def _changes(study: Study, mine: Sequence[Cell]) -> Iterator[Picture]:
+def _changes(study: Study, mine: Sequence[Cell]) -> Iterator[tuple[str, Picture]]:
+    """Yield the table and the figure of each variant whose changes were measured."""
     for cell in mine:
         probed = [run for run in cell.group.runs if has_changes(run.folder)]
-        if probed and probed[0].config.density is not None:
+        density = probed[0].config.density if probed else None
+        if density is not None:
+            label = cell.group.label
             measured = [read_changes(run.folder)[: run.config.rounds] for run in probed]
-            name = f"{study.name}-changes-{_plain(cell.group.label)}"
-            alt = f"{study.title}: size of dW, dM, dV and overlap of their rankings, {cell.group.label}"
-            yield Picture(name, alt, figures.changes(measured, probed[0].config.density))
+            alt = f"{study.title}: size of dW, dM, dV and overlap of their rankings, {label}"
+            figure = figures.changes(measured, density)
+            picture = Picture(f"{study.name}-changes-{_plain(label)}", alt, figure)
+            yield changes_section(label, measured, density), picture
 
 
 def _plain(label: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
+from comask.experiments.paper.changes import Changes
 from comask.experiments.paper.claims import (
     AHEAD,
     FASTER,
@@ -85,6 +87,29 @@ def comparison_section(groups: Sequence[Group]) -> str:
     )
     lead = f"Lead of `{SUBJECT}` in points, with 95 % intervals over seeds:\n"
     return "\n".join([table(headings, rows), legend, said, lead, _versus_table(found)])
+
+
+def changes_section(label: str, runs: Sequence[Sequence[Changes]], density: float) -> str:
+    """Return the measurements of the first, the middle and the last round, means over seeds.
+
+    Args:
+        label: The variant.
+        runs: The measurements of each seed, by round.
+        density: Fraction kept by the rankings.
+    """
+    last = min(map(len, runs))
+    rows = []
+    for place in sorted({1, (last + 1) // 2, last}):
+        at = [run[place - 1] for run in runs]
+        mean = {item.name: sum(getattr(row, item.name) for row in at) / len(at) for item in fields(Changes)}
+        sizes = [f"{mean[name]:.2e}" for name in ("w", "m", "v")]
+        shares = [f"{100 * mean[name]:.1f} %" for name in ("w_m", "w_v", "m_v", "kept_w", "kept_m", "kept_v")]
+        rows.append((str(place), *sizes, *shares))
+    headings = ("Round", "dW", "dM", "dV", "W and M", "W and V", "M and V", "dW kept", "dM kept", "dV kept")
+    return (
+        f"Changes of `{label}` in one round of local training, before the mask: mean magnitudes; positions in common of the top "
+        f"{100 * density:g} % of two rankings; squared length at the top of |dW|.\n\n{table(headings, rows)}"
+    )
 
 
 def effect_section(study: Study, cells: Sequence[Cell], target: Target) -> str:

@@ -21,7 +21,7 @@ def shrink(paper: Paper, runs: Path) -> Paper:
         runs: Where its records go.
     """
     variants = {label: replace(variant, rates=variant.rates[:1]) for label, variant in paper.variants.items()}
-    first = {study.kind: study for study in reversed(paper.studies.values())}
+    first = {study.kind: study for study in reversed(list(paper.studies.values()))}
     studies = {
         name: _shrink(study, variants) for name, study in paper.studies.items() if study is first[study.kind]
     }
