@@ -133,7 +133,7 @@ def test_the_report_goes_between_the_marks_and_says_what_is_missing(capsys, monk
     assert "\nold\n" not in text
     assert "](report/compare-by-uplink.png)" in text
     assert (study / "report" / "compare-by-uplink.png").stat().st_size > 10_000
-    assert "0 of 4 runs are done; `comask paper run effect` does the others." in text
+    assert "| effect | 0 | 4 | not begun | An effect |" in text
     again = text
     call(capsys, "paper", "report", "--study", study, "--into", page)
     assert page.read_text() == again

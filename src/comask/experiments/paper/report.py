@@ -1,6 +1,6 @@
 """The report of the study: figures, and one Markdown file that can also be put between the marks of another file.
 
-It is made from whatever is finished. What is not is named in its section, with the command that does it.
+It is made from whatever is finished; what is not is named.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from comask.experiments.folder import write_atomic
 from comask.experiments.paper import figures
 from comask.experiments.paper.changes import has_changes, read_changes
 from comask.experiments.paper.claims import REFERENCE, SUBJECT
+from comask.experiments.paper.listing import states
+from comask.experiments.paper.markdown import table
+from comask.experiments.paper.provenance import provenance
 from comask.experiments.paper.records import Cell, cells, progress
 from comask.experiments.paper.sections import (
     changes_section,
@@ -26,7 +29,6 @@ from comask.experiments.paper.sections import (
     claims_section,
     comparison_section,
     effect_section,
-    missing_sentence,
     target_of,
     tuning_section,
 )
@@ -84,19 +86,36 @@ def insert_report(paper: Paper, out: Path, file: Path) -> None:
 
 
 def _sections(paper: Paper, out: Path, links: str) -> Iterator[str]:
+    """Yield a section for each part of which anything is finished, and a list of what is still to run."""
     found = {study.name: cells(plan(paper, study), paper.runs) for study in paper.studies.values()}
     for study in paper.studies.values():
-        counts = progress(plan(paper, study), study, paper.runs)
-        yield f"### {study.title}\n"
-        yield f"`experiments/paper/{study.name}.toml`: {_task(study)}. {study.note}".rstrip() + "\n"
-        yield missing_sentence(counts.runs, counts.finished, f"comask paper run {study.name}")
         if not found[study.name]:
             continue
+        yield f"### {study.title}\n"
+        yield f"`{study.name}.toml`: {_task(study)}. {study.note}".rstrip() + "\n"
+        yield provenance([run for cell in found[study.name] for run in cell.group.runs]) + "\n"
+        counts = progress(plan(paper, study), study, paper.runs)
+        if not counts.complete:
+            yield f"**{counts.finished} of {counts.runs} runs are done**; `comask paper run {study.name}` does the others.\n"
         body, pictures = _body(paper, study, found)
         for picture in pictures:
             shared.save(picture.figure, out, picture.name)
             yield f"![{picture.alt}]({links}{picture.name}.png)\n"
         yield body
+    yield from _still_to_run(paper)
+
+
+def _still_to_run(paper: Paper) -> Iterator[str]:
+    rows = [row for row in states(paper, list(paper.studies.values())) if row["state"] != "finished"]
+    if rows:
+        yield "### Still to run\n"
+        yield table(
+            ("Part", "Runs done", "of", "State", "What it is"),
+            [
+                (row["name"], str(row["finished"]), str(row["runs"]), row["state"], row["title"])
+                for row in rows
+            ],
+        )
 
 
 def _body(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> tuple[str, list[Picture]]:
@@ -107,10 +126,10 @@ def _body(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> tuple[str
         return _effect(study, mine, _effect_target(paper, study, found))
     claims = claims_section("The paper's claims on these runs:", checks_of(paper, mine))
     changed = list(_changes(study, mine))
-    text = "\n".join(
-        [comparison_section([cell.group for cell in mine]), claims, *(table for table, _ in changed)]
+    body = "\n".join(
+        [comparison_section([cell.group for cell in mine]), claims, *(text for text, _ in changed)]
     )
-    return text, [*_courses(study, mine), *(picture for _, picture in changed)]
+    return body, [*_courses(study, mine), *(picture for _, picture in changed)]
 
 
 def _effect(study: Study, mine: Sequence[Cell], target: Target) -> tuple[str, list[Picture]]:

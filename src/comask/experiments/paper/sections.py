@@ -159,13 +159,6 @@ def estimate(check: Check, finding: Finding) -> str:
     return f"{_WORDS[finding.bound]}{text}"
 
 
-def missing_sentence(runs: int, finished: int, command: str) -> str:
-    """Return what a part still lacks; empty if nothing."""
-    if finished == runs:
-        return ""
-    return f"{finished} of {runs} runs are done; `{command}` does the others.\n"
-
-
 def checks_of(paper: Paper, cells: Sequence[Cell]) -> list[Check]:
     """Check the claims on a comparison's finished runs."""
     rivals = {
