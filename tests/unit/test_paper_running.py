@@ -5,6 +5,8 @@ import pytest
 from cli_fakes import call, install
 from paper_records import FILES, write_study
 
+from comask.data.fashion_mnist import read_fashion_mnist_mini
+from comask.errors import DataNotFoundError
 from comask.experiments.exits import INTERRUPTED, USAGE
 from comask.experiments.paper.study import load_paper
 from comask.experiments.paper.tuning import tune
@@ -90,6 +92,25 @@ def test_a_part_for_a_gpu_is_left_out_without_one(capsys, monkeypatch, tmp_path)
     _, out, _ = call(capsys, "paper", "list", "--study", study)
     assert "cannot run here" in out.splitlines()[0]
     assert "waits for learning rates" in out.splitlines()[1]
+
+
+def test_a_part_whose_data_are_nowhere_is_left_out_and_the_others_run(capsys, monkeypatch, tmp_path):
+    def load_dataset(name, *, root=None):
+        if name == "svhn":
+            raise DataNotFoundError("Data set 'svhn' was not found. Looked in:\n  nowhere")
+        return read_fashion_mnist_mini()
+
+    monkeypatch.setattr("comask.data.load_dataset", load_dataset)
+    install(monkeypatch)
+    study = write_study(
+        tmp_path,
+        tuning=FILES["tuning"].replace("fashion-mnist-mini", "svhn"),
+        effect=FILES["effect"].replace('tuning = "tuning"\n', ""),
+    )
+    code, out, err = run_paper(capsys, study)
+    assert code == 0
+    assert "tuning was left out: Data set 'svhn' was not found.\n" in err
+    assert {line.split(":")[0] for line in finished(out)} == {"effect"}
 
 
 def test_the_list_counts_what_is_done(capsys, monkeypatch, study):

@@ -8,7 +8,7 @@ from comask.experiments.results import Run
 
 
 def provenance(runs: Sequence[Run]) -> str:
-    """Return the machines, versions and dates of some runs; each kind of machine once."""
+    """Return the machines, versions and dates of some runs, each kind of machine once, and what is to be known of their data."""
     sessions = [session for run in runs for session in run.summary.get("sessions", ())]
     kinds = dict.fromkeys(
         (
@@ -24,4 +24,6 @@ def provenance(runs: Sequence[Run]) -> str:
     )
     days = sorted(str(session.get("started", "?"))[:10] for session in sessions)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"Machine: {machines}. Run {when}."
+    notes = dict.fromkeys(str(run.summary.get("data_note") or "").rstrip(".") for run in runs)
+    data = "".join(f" Data: {note}." for note in notes if note)
+    return f"Machine: {machines}. Run {when}.{data}"

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from comask.errors import DataNotFoundError
 from comask.experiments.config import RunConfig
 from comask.experiments.folder import RunFolder
 from comask.experiments.paper.changes import collect, forget, probing
@@ -62,22 +63,25 @@ def run_studies(
         finished: Told after each run that was not done before.
 
     Returns:
-        The parts that this machine cannot run.
+        The parts that this machine cannot run, for want of a device or of data.
 
     Raises:
         ComaskError: Whatever the data, the algorithm or the simulation refuses.
     """
     skipped = {study.name: reason for study in studies if (reason := obstacle(study))}
-    wanted = {study.name for study in studies} - set(skipped)
+    wanted = {study.name for study in studies}
     for name, core_only in paper.order:
-        if name not in wanted:
+        if name not in wanted - set(skipped):
             continue
-        for planned in plan(paper, paper.studies[name]):
-            if core_only and not planned.variant.core:
-                continue
-            if planned.config is not None and not is_done(planned, paper.runs):
-                folder = _do(planned, planned.config, paper.runs, command, watching)
-                finished(planned, folder)
+        try:
+            for planned in plan(paper, paper.studies[name]):
+                if core_only and not planned.variant.core:
+                    continue
+                if planned.config is not None and not is_done(planned, paper.runs):
+                    folder = _do(planned, planned.config, paper.runs, command, watching)
+                    finished(planned, folder)
+        except DataNotFoundError as error:  # the other parts can do without these data
+            skipped[name] = str(error).split(". ")[0]
     return [Skipped(name, reason) for name, reason in skipped.items()]
 
 
