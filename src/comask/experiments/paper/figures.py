@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,10 +14,11 @@ from comask.experiments.figures import Style
 from comask.experiments.paper.changes import STREAMS, Changes
 from comask.experiments.paper.measures import rounds_to
 from comask.experiments.paper.records import Cell
-from comask.experiments.results import Run, Target
+from comask.experiments.results import Run, Target, curve
 
 _STREAM_COLOURS = ("#0072B2", "#E69F00", "#009E73")
 _STREAM_DASHES = ("-", "--", ":")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _GREY = "#E6E6E6"
 Series = Sequence[tuple[float, float, float]]
 """Place, mean and sample standard deviation."""
@@ -82,6 +84,61 @@ def effect(
         _plain(axes)
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def effect_courses(setting: str, cells_by_label: Mapping[str, Sequence[Cell]]) -> Figure:
+    """Test accuracy against rounds, one panel a variant, one line a value of the setting.
+
+    Args:
+        setting: The grid's setting.
+        cells_by_label: Cells of each variant.
+    """
+    figure = Figure(figsize=(4.2 * len(cells_by_label) + 1, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(cells_by_label), sharey=True, squeeze=False)[0]
+    values = sorted({float(cell.point[setting]) for cells in cells_by_label.values() for cell in cells})
+    looks = {
+        value: (
+            mpl.colormaps["viridis"](0.9 * place / max(1, len(values) - 1)),
+            _MARKERS[place % len(_MARKERS)],
+        )
+        for place, value in enumerate(values)
+    }
+    for axes, (label, cells) in zip(panels, cells_by_label.items(), strict=True):
+        for cell in sorted(cells, key=lambda cell: float(cell.point[setting])):
+            value = float(cell.point[setting])
+            colour, marker = looks[value]
+            course = curve(cell.group)
+            mean, spread = 100 * course.accuracy, 100 * course.spread
+            axes.plot(
+                course.rounds,
+                mean,
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.5,
+                label=f"{value:g}",
+            )
+            axes.fill_between(
+                course.rounds, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
+            )
+        axes.set_title(label, fontsize=10)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _plain(axes)
+    panels[0].set_ylabel("test accuracy (%)")
+    named = dict(
+        pair for axes in panels for pair in zip(*reversed(axes.get_legend_handles_labels()), strict=True)
+    )
+    figure.legend(
+        [named[f"{value:g}"] for value in values],
+        [f"{value:g}" for value in values],
+        loc="outside right upper",
+        frameon=False,
+        fontsize=9,
+        title=setting.replace("_", " "),
+        title_fontsize=9,
     )
     return figure
 

@@ -140,7 +140,12 @@ def _effect(study: Study, mine: Sequence[Cell], target: Target) -> tuple[str, li
     looks = dict(zip(labels, shared.styles(firsts, tuple(ALGORITHMS)), strict=True))
     figure = figures.effect(setting, by_label, looks, target, study.base.rounds)
     alt = f"Accuracy and rounds to target against {setting.replace('_', ' ')}"
-    return effect_section(study, mine, target), [Picture(study.name, alt, figure)]
+    courses = figures.effect_courses(setting, by_label)
+    pictures = [
+        Picture(study.name, alt, figure),
+        Picture(f"{study.name}-by-round", f"Accuracy against rounds by {setting.replace('_', ' ')}", courses),
+    ]
+    return effect_section(study, mine, target), pictures
 
 
 def _effect_target(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> Target:
