@@ -139,6 +139,15 @@ def test_without_the_subject_there_is_nothing_to_check(tmp_path):
     assert all(math.isnan(check.at) and check.verdict == "undecided" for check in only)
 
 
+def test_one_seed_wins_nothing(tmp_path):
+    groups = [group(tmp_path, "fedadam-ssm", [0.5, 0.9]), group(tmp_path, "worse", [0.5, 0.6])]
+    found = against_all(groups)
+    assert outcome(found[0].rounds) == "one seed"
+    assert sentences(found, "rounds") == [
+        "At equal rounds, one seed is too little to tell fedadam-ssm from `worse`."
+    ]
+
+
 def test_where_it_wins_ties_and_loses_is_said_of_every_rival(tmp_path):
     groups = [
         group(tmp_path, "fedadam-ssm", [0.50, 0.80], [0.50, 0.81]),

@@ -134,6 +134,8 @@ def _body(paper: Paper, study: Study, found: dict[str, list[Cell]]) -> tuple[str
 
 def _effect(study: Study, mine: Sequence[Cell], target: Target) -> tuple[str, list[Picture]]:
     (setting,) = study.grid
+    if len({cell.point[setting] for cell in mine}) == 1:  # shared with another part: nothing varies yet
+        return effect_section(study, mine, target), []
     labels = list(dict.fromkeys(cell.variant.label for cell in mine))
     by_label = {label: [cell for cell in mine if cell.variant.label == label] for label in labels}
     firsts = [by_label[label][0].group for label in labels]

@@ -9,7 +9,7 @@ from typing import Literal
 from comask.experiments.paper.claims import SUBJECT, Basis, Finding, lead, pairs
 from comask.experiments.results import Group
 
-Outcome = Literal["wins", "loses", "not told apart"]
+Outcome = Literal["wins", "loses", "not told apart", "one seed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,12 @@ def against_all(groups: Sequence[Group]) -> list[Versus]:
 
 
 def outcome(finding: Finding) -> Outcome:
-    """Return what the interval says: the subject wins if all of it is above zero, loses if all is below."""
+    """Return what the interval says: the subject wins if all of it is above zero, loses if all is below.
+
+    One seed has no interval and says nothing.
+    """
+    if finding.seeds == 1:
+        return "one seed"
     if finding.estimate is not None and finding.estimate.low > 0 and finding.bound in ("", "at least"):
         return "wins"
     if finding.estimate is not None and finding.estimate.high < 0 and finding.bound in ("", "at most"):
@@ -56,16 +61,17 @@ def outcome(finding: Finding) -> Outcome:
 
 def sentences(found: Sequence[Versus], basis: Basis) -> list[str]:
     """Return where the subject wins, loses and neither, one sentence each, naming every rival that can be compared."""
-    names: dict[Outcome, list[str]] = {"wins": [], "not told apart": [], "loses": []}
+    names: dict[Outcome, list[str]] = {"wins": [], "not told apart": [], "loses": [], "one seed": []}
     for versus in found:
         finding = versus.rounds if basis == "rounds" else versus.uplink
         if finding.estimate is not None:
             names[outcome(finding)].append(versus.rival)
     where = "equal rounds" if basis == "rounds" else "equal uplink bytes"
-    starts = {
+    starts: dict[Outcome, str] = {
         "wins": f"At {where}, {SUBJECT} wins against",
         "not told apart": f"At {where}, the seeds do not tell {SUBJECT} apart from",
         "loses": f"At {where}, {SUBJECT} loses to",
+        "one seed": f"At {where}, one seed is too little to tell {SUBJECT} from",
     }
     return [f"{starts[kind]} {_listed(rivals)}." for kind, rivals in names.items() if rivals]
 
