@@ -1,6 +1,5 @@
 """Exact selection against a stable full sort."""
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from comask.errors import ConfigError, NonFiniteError
 from comask.kernels.select import top_k_abs_indices, top_k_indices
+from comask.kernels.threads import limited
 
 # Values that break selections: ties, both zeros, denormals, infinities, and neighbours that differ in the last bit only.
 AWKWARD = np.array(
@@ -71,13 +71,9 @@ def test_negative_scores_rank_by_value_not_magnitude() -> None:
 def test_parts_of_a_long_vector_agree_with_a_sort(threads: int) -> None:
     # Few distinct values, so that the threshold is a tie that spans the border between the parts.
     x = np.random.default_rng(7).integers(-4, 5, (1 << 20) + 3).astype(np.float32)
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, before))
-    try:
+    with limited(threads):
         for k in (200_000, x.size):
             assert np.array_equal(top_k_abs_indices(x, k), by_sorting(np.abs(x), k))
-    finally:
-        numba.set_num_threads(before)
 
 
 def columns_in_step(rng: np.random.Generator, d: int) -> np.ndarray:
