@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := $(BIN)/python -m comask
 
-.PHONY: help install demo flower-demo flower-versions test check format bench fuzz docs clean
+.PHONY: help install demo flower-demo flower-versions test check format bench fuzz docs paper clean
 
 help:
 	@echo "make demo         train FedAdam, FedAdam-Top and FedAdam-SSM side by side and write a report (about two minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench        benchmarks against what a user would pick otherwise"
 	@echo "make fuzz         throw a million damaged payloads at the decoder"
 	@echo "make docs         build the documentation into site/"
+	@echo "make paper        rerun the study: every table, every figure and the paper's claims (hours; goes on where it was)"
 	@echo "make clean        remove what was installed and built"
 
 # Installed once; again only when what is required changes.
@@ -65,6 +66,11 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "open site/index.html"
+
+paper: $(STAMP)
+	$(RUN) paper run
+	$(RUN) paper report --into experiments/README.md
+	$(RUN) paper claims
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

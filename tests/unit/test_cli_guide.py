@@ -45,6 +45,24 @@ def test_every_flag_is_in_the_guide(command, capsys, monkeypatch):
     assert not {flag for flag in flags if f"`{flag}" not in documented and f"{flag} " not in documented}
 
 
+@pytest.mark.parametrize("command", ["list", "run", "report", "claims"])
+def test_every_flag_of_the_study_is_in_its_guide(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, help_text, _ = call(capsys, "paper", command, "--help")
+    assert code == 0
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", re.sub(r"\x1b\[[0-9;]*m", "", help_text))) - {
+        "--help"
+    }
+    guide = (GUIDES / "paper.md").read_text(encoding="utf-8")
+    documented = {
+        (flag, name)
+        for flag, of in re.findall(r"^\| `(--[a-z]+)` \| ([a-z, ]+) \|", guide, re.MULTILINE)
+        for name in (of.split(", ") if of != "all" else ("list", "run", "report", "claims"))
+    }
+    assert flags == {flag for flag, name in documented if name == command}
+    assert f"comask paper {command} " in guide
+
+
 def test_the_guides_example_file_is_valid(tmp_path):
     from comask.experiments.config import CompareConfig
     from comask.experiments.resolve import resolve_all

@@ -16,6 +16,7 @@ from comask.errors import ConfigError
 from comask.experiments.config import COMPARE_SETTINGS, SETTINGS, CompareConfig, RunConfig
 from comask.experiments.exits import INTERRUPTED
 from comask.experiments.flags import ConfigFile, with_settings
+from comask.experiments.paper.commands import paper_app
 from comask.experiments.plan_config import PLAN_SETTINGS, PlanConfig
 
 app = typer.Typer(
@@ -26,6 +27,8 @@ app = typer.Typer(
     help="Federated Adam with one shared sparse mask, counted in real bytes.",
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 data not found, 4 bad payload, 5 bad checkpoint, 130 interrupted.",
 )
+
+app.add_typer(paper_app, name="paper")
 
 _FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 _DATA_KEYS = ("dataset", "data_root", "partition", "clients", "min_samples", "seed")

@@ -35,14 +35,25 @@ def resolve(config: RunConfig) -> RunConfig:
     from comask.data import parse_partition  # noqa: PLC0415
     from comask.models import build_model, default_model  # noqa: PLC0415
 
-    arguments = algorithm_arguments(config)
-    make_algorithm(config.algorithm, **arguments)
+    resolved = with_algorithm_options(config)
+    make_algorithm(config.algorithm, **algorithm_arguments(resolved))
     parse_partition(config.partition)
     dataset = load_data(config)
     model = default_model(dataset) if config.model is None else config.model
     build_model(model, dataset, seed=config.seed)
+    return replace(resolved, model=model)
+
+
+def with_algorithm_options(config: RunConfig) -> RunConfig:
+    """Return the same run with every option of its algorithm filled in; `density` and `lr` stay None where it has none.
+
+    Raises:
+        UnknownNameError: As `algorithm_arguments`.
+        ConfigError: As `algorithm_arguments`.
+    """
+    arguments = algorithm_arguments(config)
     density, lr = arguments.pop("density", None), arguments.pop("lr", None)
-    return replace(config, model=model, density=density, lr=lr, options=arguments)
+    return replace(config, density=density, lr=lr, options=arguments)
 
 
 def resolve_all(config: CompareConfig) -> list[RunConfig]:

@@ -148,7 +148,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
         )
     runs, notes = [], []
     for path in folders:
-        run = _read(path)
+        run = read_run(path)
         if not run.evaluated:
             notes.append(
                 f"{run.config.algorithm}, seed {run.config.seed}, has no evaluated round and is left out."
@@ -168,7 +168,12 @@ def _has_begun(folder: Path) -> bool:
     return (folder / ROUNDS).exists() or (folder / SUMMARY).exists()
 
 
-def _read(path: Path) -> Run:
+def read_run(path: Path) -> Run:
+    """Read one run's folder.
+
+    Raises:
+        CheckpointError: If its records or its summary are damaged.
+    """
     folder = RunFolder(path)
     return Run(
         folder=path,

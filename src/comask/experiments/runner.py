@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from comask.experiments.resuming import is_finished
 from comask.simulation.records import RoundRecord
 
 if TYPE_CHECKING:
+    from comask.algorithms import Algorithm
     from comask.data import Federation
     from comask.simulation import Simulation
     from comask.simulation.engine import Precision
@@ -54,8 +55,18 @@ class Observer(Protocol):
         ...
 
 
+def _unchanged(algorithm: Algorithm) -> Algorithm:
+    return algorithm
+
+
 def start(
-    config: RunConfig, folder: RunFolder, *, overwrite: bool, command: Sequence[str], observer: Observer
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    overwrite: bool,
+    command: Sequence[str],
+    observer: Observer,
+    adapt: Callable[[Algorithm], Algorithm] = _unchanged,
 ) -> None:
     """Run from round 1.
 
@@ -65,6 +76,7 @@ def start(
         overwrite: Replace a run that is already there.
         command: The command line, for the summary.
         observer: Is told as rounds are done.
+        adapt: Gives the algorithm that runs for the one that was configured, such as one that also measures.
 
     Raises:
         ComaskError: Whatever the data, the algorithm or the simulation refuses.
@@ -72,10 +84,17 @@ def start(
     resolved = resolve(config)
     federation = divide(resolved)  # before the folder is touched: missing data must not cost an old run
     folder.create(resolved.to_toml(), overwrite=overwrite)
-    _execute(resolved, federation, folder, command, observer)
+    _execute(resolved, federation, folder, command=command, observer=observer, adapt=adapt)
 
 
-def resume(config: RunConfig, folder: RunFolder, *, command: Sequence[str], observer: Observer) -> None:
+def resume(
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    command: Sequence[str],
+    observer: Observer,
+    adapt: Callable[[Algorithm], Algorithm] = _unchanged,
+) -> None:
     """Continue after the last checkpoint, to the same bytes and model as an uninterrupted run; a finished run stays as it is.
 
     Args:
@@ -83,6 +102,7 @@ def resume(config: RunConfig, folder: RunFolder, *, command: Sequence[str], obse
         folder: The run's folder.
         command: The command line, for the summary.
         observer: Is told as rounds are done.
+        adapt: As in `start`.
 
     Raises:
         CheckpointError: If the checkpoint or the records are damaged.
@@ -90,14 +110,20 @@ def resume(config: RunConfig, folder: RunFolder, *, command: Sequence[str], obse
     """
     if is_finished(config, folder):
         return
-    _execute(config, divide(config), folder, command, observer)
+    _execute(config, divide(config), folder, command=command, observer=observer, adapt=adapt)
 
 
 def _execute(
-    config: RunConfig, federation: Federation, folder: RunFolder, command: Sequence[str], observer: Observer
+    config: RunConfig,
+    federation: Federation,
+    folder: RunFolder,
+    *,
+    command: Sequence[str],
+    observer: Observer,
+    adapt: Callable[[Algorithm], Algorithm],
 ) -> None:
     earlier = folder.read_summary()
-    with folder.locked(), _open_simulation(config, federation, folder.checkpoint) as simulation:
+    with folder.locked(), _open_simulation(config, federation, folder.checkpoint, adapt) as simulation:
         done = folder.reconcile(simulation.start_round - 1, simulation.last_record)
         settled = replace(config, device=simulation.device, precision=simulation.precision)
         # Choosing again might end differently: from here on, the run is one that was told what to use.
@@ -135,7 +161,9 @@ def _execute(
             folder.write_summary({"status": status, **facts, **totals(records), "sessions": sessions})
 
 
-def _open_simulation(config: RunConfig, federation: Federation, checkpoint: Path) -> Simulation:
+def _open_simulation(
+    config: RunConfig, federation: Federation, checkpoint: Path, adapt: Callable[[Algorithm], Algorithm]
+) -> Simulation:
     from comask.algorithms import make_algorithm  # noqa: PLC0415
     from comask.models import build_model  # noqa: PLC0415
     from comask.simulation import simulate  # noqa: PLC0415
@@ -151,7 +179,7 @@ def _open_simulation(config: RunConfig, federation: Federation, checkpoint: Path
         groups=None,
     )
     return simulate(
-        make_algorithm(config.algorithm, **algorithm_arguments(config)),
+        adapt(make_algorithm(config.algorithm, **algorithm_arguments(config))),
         federation,
         partial(build_model, str(config.model), shape, seed=config.seed),
         rounds=config.rounds,
