@@ -18,16 +18,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from comask.kernels.arithmetic import COUNT_BITS, PROBABILITY_BITS, finish, first_code, observe
 from comask.kernels.intrinsics import int16, int64, uintp
 from comask.kernels.mixing import LANES, learn
 
 LIMIT = 44 * 64
 """Logits are integers in units of 1/256, between -LIMIT and LIMIT (11 nats)."""
 
-PROBABILITY_BITS = 22
-_COUNT_BITS = 10
 _CONTEXTS = 256 + 1024 + 2048
 _WEIGHT_SETS = 3
+_MOST_SEEN = 255
 _ONE = 1 << PROBABILITY_BITS
 
 OK, TRAILING, BAD_END = range(3)
@@ -143,7 +143,7 @@ def _code(
     column_rate = np.empty(widest + 4, np.int32)
     # What is known of a row before it is coded: the decisions above, and the rates of the two columns to the right.
     above, right = np.empty(widest, np.uint8), np.empty(widest, np.int32)
-    state = np.full(_CONTEXTS, (prior << _COUNT_BITS) | 2, np.uint32)
+    state = np.full(_CONTEXTS, (prior << COUNT_BITS) | 2, np.uint32)
     w = np.zeros(_WEIGHT_SETS * LANES, np.int64)
     for s in range(0, w.size, LANES):
         w[s] = w[s + 1] = 3 << 17
@@ -152,8 +152,7 @@ def _code(
     low, high, code = int64(0), int64(0xFFFFFFFF), int64(0)
     n = 0
     if decoding:
-        for i in range(4):
-            code = (code << 8) | (int64(source[i]) if i < source.size else 0)
+        code = first_code(source)
     first = 0
     for piece in range(pieces.shape[0]):
         length, columns = pieces[piece, 0], pieces[piece, 1]
@@ -220,9 +219,9 @@ def _code(
                 if code <= middle if decoding else kept[uintp(start + t)] != 0:
                     high = middle
                     learn(w, s, 65536 - p, x0, x1, x2, base, x4, x5, x6, int16(0))
-                    state[context0] = _observe(state0, _ONE, reciprocal)
-                    state[context1] = _observe(state1, _ONE, reciprocal)
-                    state[context2] = _observe(state2, _ONE, reciprocal)
+                    state[context0] = observe(state0, _ONE, _MOST_SEEN, reciprocal)
+                    state[context1] = observe(state1, _ONE, _MOST_SEEN, reciprocal)
+                    state[context2] = observe(state2, _ONE, _MOST_SEEN, reciprocal)
                     rate += (_ONE - rate) * column_step >> 16
                     row_rate += (_ONE - row_rate) * int64(reciprocal[uintp(min(t + row_age, 255))]) >> 16
                     history = history << 1 | 1
@@ -232,9 +231,9 @@ def _code(
                 else:
                     low = middle + 1
                     learn(w, s, -p, x0, x1, x2, base, x4, x5, x6, int16(0))
-                    state[context0] = _observe(state0, 0, reciprocal)
-                    state[context1] = _observe(state1, 0, reciprocal)
-                    state[context2] = _observe(state2, 0, reciprocal)
+                    state[context0] = observe(state0, 0, _MOST_SEEN, reciprocal)
+                    state[context1] = observe(state1, 0, _MOST_SEEN, reciprocal)
+                    state[context2] = observe(state2, 0, _MOST_SEEN, reciprocal)
                     rate += -rate * column_step >> 16
                     row_rate += -row_rate * int64(reciprocal[uintp(min(t + row_age, 255))]) >> 16
                     history <<= 1
@@ -259,18 +258,7 @@ def _code(
             row_start += columns
             start = row_stop
         first = stop
-    # The shortest ending: as few leading bytes of `high` as still lie above `low` when zeros follow.
-    tail = 0
-    while high >> (32 - 8 * tail) << (32 - 8 * tail) < low:
-        tail += 1
-    if decoding:
-        return n + tail, int(code != high >> (32 - 8 * tail) << (32 - 8 * tail))
-    for t in range(tail):
-        if n == out.size:
-            return -1, 0
-        out[n] = high >> (24 - 8 * t) & 0xFF
-        n += 1
-    return n, 0
+    return finish(decoding, low, high, code, n, out)
 
 
 @njit(cache=True, nogil=True)
@@ -297,16 +285,6 @@ def _decode(
     reciprocal: NDArray[np.int32],
 ) -> tuple[int, int]:
     return _code(True, kept, pieces, prior, source, kept[:0], squash, stretch, reciprocal)
-
-
-@njit(inline="always")
-def _observe(state: int, target: int, reciprocal: NDArray[np.int32]) -> int:
-    """Move a context's probability towards what was seen, the slower the more it has seen."""
-    count = state & 1023
-    p = state >> _COUNT_BITS
-    p += (target - p) * int64(reciprocal[uintp(count)]) >> 16
-    moved: int = p << _COUNT_BITS | min(count + 1, 255)
-    return moved
 
 
 def encode(kept: NDArray[np.uint8], pieces: NDArray[np.int64], prior: int) -> bytes | None:

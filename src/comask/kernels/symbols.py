@@ -12,28 +12,18 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from comask.kernels.context import BAD_END, LIMIT, OK, PROBABILITY_BITS, TRAILING, tables
+from comask.kernels.arithmetic import COUNT_BITS, PROBABILITY_BITS, finish, first_code, observe
+from comask.kernels.context import BAD_END, LIMIT, OK, TRAILING, tables
 from comask.kernels.intrinsics import int16, int64, uintp
 from comask.kernels.mixing import LANES, learn
 
 GROUP = 1 << 16
 """Values that are coded on their own."""
 
-_COUNT_BITS = 10
 _MOST_SEEN = 30
 _WEIGHT = 3 << 16
 _CONTEXTS = 64 + 64 + 64 + 176 + 256
 _SIGN_CONTEXTS = 4 + 4 + 256 + 32 + 256
-_ONE = 1 << PROBABILITY_BITS
-
-
-@njit(inline="always")
-def _observe(state: int, bit: int, reciprocal: NDArray[np.int32]) -> int:
-    count = state & 1023
-    p = state >> _COUNT_BITS
-    p += ((bit << PROBABILITY_BITS) - p) * int64(reciprocal[uintp(count)]) >> 16
-    moved: int = p << _COUNT_BITS | min(count + 1, _MOST_SEEN)
-    return moved
 
 
 @njit(forceinline=True)
@@ -54,15 +44,14 @@ def _code(
     nodes = 1 << digits
     shift = max(digits - 3, 0)
     signs = _CONTEXTS * nodes
-    state = np.full(signs + _SIGN_CONTEXTS, 1 << (PROBABILITY_BITS - 1 + _COUNT_BITS), np.uint32)
+    state = np.full(signs + _SIGN_CONTEXTS, 1 << (PROBABILITY_BITS - 1 + COUNT_BITS), np.uint32)
     w = np.zeros(nodes * LANES, np.int64)
     for s in range(0, w.size, LANES):
         w[s : s + 5] = _WEIGHT
     low, high, code = int64(0), int64(0xFFFFFFFF), int64(0)
     n = 0
     if decoding:
-        for i in range(4):
-            code = (code << 8) | (int64(source[i]) if i < source.size else 0)
+        code = first_code(source)
     # Of the values before: magnitude classes and their drifting mean, signs, and the hints at the last position.
     class1, class2, class3, mean = int64(0), int64(0), int64(0), int64(0)
     sign1, sign2, last_signs = int64(0), int64(0), int64(0)
@@ -127,12 +116,13 @@ def _code(
                 bit, high = int64(1), middle
             else:
                 bit, low = int64(0), middle + 1
+            target = bit << PROBABILITY_BITS
             learn(w, at, ((bit << 16) - p) << 2, x0, x1, x2, x3, x4, int16(0), int16(0), int16(0))
-            state[i0] = _observe(s0, bit, reciprocal)
-            state[i1] = _observe(s1, bit, reciprocal)
-            state[i2] = _observe(s2, bit, reciprocal)
-            state[i3] = _observe(s3, bit, reciprocal)
-            state[i4] = _observe(s4, bit, reciprocal)
+            state[i0] = observe(s0, target, _MOST_SEEN, reciprocal)
+            state[i1] = observe(s1, target, _MOST_SEEN, reciprocal)
+            state[i2] = observe(s2, target, _MOST_SEEN, reciprocal)
+            state[i3] = observe(s3, target, _MOST_SEEN, reciprocal)
+            state[i4] = observe(s4, target, _MOST_SEEN, reciprocal)
             while (low ^ high) < 1 << 24:
                 if decoding:
                     code = (code << 8 & 0xFFFFFFFF) | (int64(source[n + 4]) if n + 4 < source.size else 0)
@@ -150,18 +140,7 @@ def _code(
         class3, class2, class1 = class2, class1, magnitude >> shift
         mean += ((class1 << 8) - mean) >> 3
         sign2, sign1, last_signs = sign1, sign, both
-    # The shortest ending: as few leading bytes of `high` as still lie above `low` when zeros follow.
-    tail = 0
-    while high >> (32 - 8 * tail) << (32 - 8 * tail) < low:
-        tail += 1
-    if decoding:
-        return n + tail, int(code != high >> (32 - 8 * tail) << (32 - 8 * tail))
-    for t in range(tail):
-        if n == out.size:
-            return -1, 0
-        out[n] = high >> (24 - 8 * t) & 0xFF
-        n += 1
-    return n, 0
+    return finish(decoding, low, high, code, n, out)
 
 
 @njit(cache=True, nogil=True)

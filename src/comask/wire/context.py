@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from comask.errors import PayloadError
 from comask.kernels import context, golomb, threads
+from comask.kernels.arithmetic import PROBABILITY_BITS
 from comask.wire.coding import Indices, Known, Prepared
 
 SEGMENT = 1 << 21
 """Positions in one segment, which is coded on its own."""
 
 _MIN_PRIOR = 64
-_MAX_PRIOR = (1 << context.PROBABILITY_BITS) - 64
+_MAX_PRIOR = (1 << PROBABILITY_BITS) - 64
 OTHER_STRIDE = 3
 
 ALWAYS_TRIED_DIM = 1 << 20
@@ -139,7 +140,7 @@ def promising(indices: Indices, known: Known) -> bool:
 
 
 def _prior(count: int, length: int) -> int:
-    return min(max((count << context.PROBABILITY_BITS) // length, _MIN_PRIOR), _MAX_PRIOR)
+    return min(max((count << PROBABILITY_BITS) // length, _MIN_PRIOR), _MAX_PRIOR)
 
 
 class Grid:
