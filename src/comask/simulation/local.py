@@ -28,7 +28,7 @@ from comask.wire.update import Update
 ModelFactory = Callable[[], nn.Module]
 
 PRECISIONS = ("float32", "bfloat16")
-"""`bfloat16` means autocast with channels-last inputs; weights, moments, gradients and the optimiser stay float32."""
+"""`bfloat16` means autocast; weights, moments, gradients and the optimiser stay float32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +156,7 @@ class LocalTrainer:
             std = torch.tensor(dataset.std, dtype=torch.float32)
             self._scale = (1.0 / (255.0 * std)).view(-1, 1, 1)
             self._shift = (-mean / std).view(-1, 1, 1)
+            self._image_format = self._choose_image_format()
 
     def run(self, job: Job) -> Result:
         """Do one job, on one torch thread whatever the caller's setting, and leave the global generator as it was."""
@@ -204,7 +205,7 @@ class LocalTrainer:
         dataset = self._federation.dataset
         steps, size = batches.shape
         flat = batches.reshape(-1)
-        inputs = torch.split(self._inputs(dataset.train_inputs[flat], precision), size)
+        inputs = torch.split(self._inputs(dataset.train_inputs[flat]), size)
         targets = torch.split(self._targets(dataset.train_targets[flat]), size)
         self._model.module.train()
         total = torch.zeros((), device=self._device)
@@ -228,7 +229,7 @@ class LocalTrainer:
         self._model.load(params, buffers)
         self._model.module.eval()
         dataset = self._federation.dataset
-        x = self._inputs(dataset.test_inputs[job.start : job.stop].copy(), job.precision)
+        x = self._inputs(dataset.test_inputs[job.start : job.stop].copy())
         y = self._targets(dataset.test_targets[job.start : job.stop].copy())
         loss, logits = self._loss(x, y, job.precision, reduction="sum")
         correct = int((logits.argmax(1) == y.flatten()).sum())
@@ -247,14 +248,27 @@ class LocalTrainer:
                     times[precision].append((time.perf_counter() - began) / 2)
         return ProbeResult({precision: float(np.median(seconds)) for precision, seconds in times.items()})
 
-    def _inputs(self, raw: NDArray[np.uint8], precision: str) -> Tensor:
+    def _inputs(self, raw: NDArray[np.uint8]) -> Tensor:
         tensor = torch.from_numpy(raw).to(self._device)
         if self._federation.dataset.task == "text":
             return tensor.to(torch.int64)
         scaled = tensor.float().mul_(self._scale.to(self._device)).add_(self._shift.to(self._device))
-        if precision == "bfloat16":
-            return scaled.contiguous(memory_format=torch.channels_last)
-        return scaled
+        return scaled.contiguous(memory_format=self._image_format)
+
+    @torch.no_grad()
+    def _choose_image_format(self) -> torch.memory_format:
+        """Choose channels-last, in which convolutions and above all poolings are faster, unless the model cannot do with it.
+
+        A module that calls `x.view(...)` behind a convolution is right in PyTorch's default order alone. Two images tell.
+        """
+        images = torch.from_numpy(self._federation.dataset.train_inputs[:2]).to(self._device, torch.float32)
+        self._model.module.eval()  # batch norm must not learn from them
+        try:
+            with _one_thread(), torch.random.fork_rng(devices=self._cuda_devices()):
+                self._model.module(images.contiguous(memory_format=torch.channels_last))
+        except RuntimeError:
+            return torch.contiguous_format
+        return torch.channels_last
 
     def _targets(self, raw: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(raw).to(self._device, torch.int64)
