@@ -253,7 +253,8 @@ class LocalTrainer:
         if self._federation.dataset.task == "text":
             return tensor.to(torch.int64)
         scaled = tensor.float().mul_(self._scale.to(self._device)).add_(self._shift.to(self._device))
-        return scaled.contiguous(memory_format=self._image_format)
+        # not contiguous(): it returns grey images as they are, with strides that do not say channels-last
+        return scaled.to(memory_format=self._image_format)
 
     @torch.no_grad()
     def _choose_image_format(self) -> torch.memory_format:
@@ -265,7 +266,7 @@ class LocalTrainer:
         self._model.module.eval()  # batch norm must not learn from them
         try:
             with _one_thread(), torch.random.fork_rng(devices=self._cuda_devices()):
-                self._model.module(images.contiguous(memory_format=torch.channels_last))
+                self._model.module(images.to(memory_format=torch.channels_last))
         except RuntimeError:
             return torch.contiguous_format
         return torch.channels_last
