@@ -48,6 +48,18 @@ def test_the_chosen_rate_is_the_one_that_runs(capsys, monkeypatch, study):
     assert ran == {f"fedavg_lr={chosen}"}
 
 
+def test_tuning_goes_on_to_the_rates_that_its_search_reaches(capsys, monkeypatch, tmp_path):
+    wide = FILES["paper"].replace("sgd = [0.1, 0.3]", "sgd = [0.01, 0.03, 0.1, 0.3, 1.0]")
+    study = write_study(tmp_path, paper=wide)
+    monkeypatch.setattr("comask.experiments.paper.tuning.score", lambda runs: -runs[0].config.lr)
+    install(monkeypatch)
+    _, out, _ = run_paper(capsys, study, "tuning")
+    tried = [line for line in finished(out) if "fedavg" in line]
+    assert tried == [f"tuning: fedavg (lr {rate:g}), seed 100" for rate in (0.03, 0.1, 0.3, 0.01)]
+    found = tune(load_paper(study).studies["tuning"], study / "runs")["fedavg"]
+    assert (found.rate, found.at_edge) == (0.01, True)
+
+
 def test_an_interrupted_run_is_continued_where_it_was(capsys, monkeypatch, study):
     install(monkeypatch, interrupt_at=2)
     code, _, err = run_paper(capsys, study, "tuning")

@@ -10,7 +10,7 @@ from comask.experiments.paper.expansion import expand
 from comask.experiments.paper.places import run_path
 from comask.experiments.paper.records import finished_run
 from comask.experiments.paper.study import load_paper
-from comask.experiments.paper.tuning import choose, plan, rates, tune
+from comask.experiments.paper.tuning import Tuned, choose, plan, rates, tune
 from comask.experiments.resolve import with_algorithm_options
 
 REAL = Path(__file__).parents[2] / "experiments" / "paper"
@@ -115,12 +115,39 @@ def test_a_folder_with_another_run_than_its_name_says_is_refused(paper):
         finished_run(planned, paper.runs)
 
 
-def test_the_best_rate_is_chosen_the_lower_one_of_equals():
-    assert choose("x", (0.1, 0.3, 1.0), {0.1: 0.5, 0.3: 0.7, 1.0: 0.7}).rate == 0.3
-    assert not choose("x", (0.1, 0.3, 1.0), {0.1: 0.5, 0.3: 0.7, 1.0: 0.7}).at_edge
-    assert choose("x", (0.1, 0.3, 1.0), {0.1: 0.9, 0.3: 0.7, 1.0: 0.7}).at_edge
+GRID = (0.001, 0.003, 0.01, 0.03, 0.1)
+
+
+def test_the_best_rate_is_chosen_and_the_grids_end_is_marked():
+    found = choose("x", (0.1, 0.3, 1.0), {0.1: 0.5, 0.3: 0.7, 1.0: 0.6})
+    assert (found.rate, found.at_edge) == (0.3, False)
+    found = choose("x", (0.1, 0.3, 1.0), {0.1: 0.9, 0.3: 0.7, 1.0: 0.7})
+    assert (found.rate, found.at_edge) == (0.1, True)
     unfinished = choose("x", (0.1, 0.3), {0.1: 0.9})
-    assert (unfinished.rate, unfinished.at_edge) == (None, False)
+    assert (unfinished.wanted, unfinished.rate, unfinished.at_edge) == ((0.1, 0.3), None, False)
+
+
+def test_of_rates_that_tie_the_one_nearest_to_the_middle_is_used_then_the_lower():
+    assert choose("x", (0.1, 0.3, 1.0), {0.1: 0.7, 0.3: 0.7, 1.0: 0.704}).rate == 0.3
+    assert choose("x", (0.1, 0.3, 1.0), {0.1: 0.7, 0.3: 0.6, 1.0: 0.7}).rate == 0.1
+    assert choose("x", (0.1, 0.3, 1.0), {0.1: 0.7, 0.3: 0.7, 1.0: 0.706}).rate == 1.0
+
+
+def test_the_search_begins_in_the_middle_and_stays_there_if_the_best_does():
+    assert choose("x", GRID, {}).wanted == (0.003, 0.01, 0.03)
+    found = choose("x", GRID, {0.003: 0.5, 0.01: 0.6, 0.03: 0.5, 0.1: 0.9})
+    assert (found.wanted, found.rate, found.at_edge) == ((0.003, 0.01, 0.03), 0.01, False)
+    assert 0.1 not in found.scores
+
+
+def test_the_search_goes_outwards_while_the_best_is_at_the_end():
+    known = {0.003: 0.6, 0.01: 0.5, 0.03: 0.4}
+    assert choose("x", GRID, known) == Tuned("x", GRID[:4], known, None, at_edge=False)
+    better, worse = {**known, 0.001: 0.7}, {**known, 0.001: 0.5}
+    assert choose("x", GRID, better) == Tuned("x", GRID[:4], better, 0.001, at_edge=True)
+    assert choose("x", GRID, worse) == Tuned("x", GRID[:4], worse, 0.003, at_edge=False)
+    upwards = choose("x", GRID, {0.003: 0.4, 0.01: 0.5, 0.03: 0.6})
+    assert upwards.wanted == GRID[1:]
 
 
 def write_tuning(paper, accuracies):
@@ -153,6 +180,20 @@ def test_rates_are_read_from_the_records_of_tuning(paper):
     assert look_up(paper.variants["fedadam"]) is None
     planned = plan(paper, paper.studies["compare"])
     assert {run.variant.label for run in planned if run.config is not None} == {"fedadam-ssm"}
+
+
+def test_a_part_that_tunes_plans_what_its_search_has_reached(tmp_path):
+    wide = FILES["paper"].replace("adam = [1e-3, 3e-3]", "adam = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]")
+    paper = load_paper(write_study(tmp_path, paper=wide))
+
+    def planned():
+        runs = plan(paper, paper.studies["tuning"])
+        return [run.config.lr for run in runs if run.variant.label == "fedadam-ssm"]
+
+    assert planned() == [3e-4, 1e-3, 3e-3]
+    write_tuning(paper, {3e-4: [0.5, 0.5], 1e-3: [0.6, 0.6], 3e-3: [0.7, 0.7]})
+    assert planned() == [3e-4, 1e-3, 3e-3, 1e-2]
+    assert rates(paper, paper.studies["compare"])(paper.variants["fedadam-ssm"]) is None
 
 
 @pytest.mark.parametrize(

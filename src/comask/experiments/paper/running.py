@@ -74,15 +74,21 @@ def run_studies(
         if name not in wanted - set(skipped):
             continue
         try:
-            for planned in plan(paper, paper.studies[name]):
-                if core_only and not planned.variant.core:
-                    continue
-                if planned.config is not None and not is_done(planned, paper.runs):
-                    folder = _do(planned, planned.config, paper.runs, command, watching)
-                    finished(planned, folder)
+            # what tuning found may ask for more of it, at most every rate
+            for _ in range(_passes(paper.studies[name])):
+                for planned in plan(paper, paper.studies[name]):
+                    if core_only and not planned.variant.core:
+                        continue
+                    if planned.config is not None and not is_done(planned, paper.runs):
+                        folder = _do(planned, planned.config, paper.runs, command, watching)
+                        finished(planned, folder)
         except DataNotFoundError as error:  # the other parts can do without these data
             skipped[name] = str(error).split(". ")[0]
     return [Skipped(name, reason) for name, reason in skipped.items()]
+
+
+def _passes(study: Study) -> int:
+    return max(len(variant.rates) for variant in study.variants) if study.kind == "tuning" else 1
 
 
 def _do(

@@ -29,7 +29,7 @@ from comask.experiments.paper.markdown import (
 from comask.experiments.paper.measures import rounds_to, traffic_to, uplink_to
 from comask.experiments.paper.records import Cell
 from comask.experiments.paper.study import Paper, Study
-from comask.experiments.paper.tuning import Tuned
+from comask.experiments.paper.tuning import FIRST, TIE, Tuned
 from comask.experiments.paper.versus import Versus, against_all, outcome, sentences
 from comask.experiments.results import Group, Target, choose_target
 from comask.experiments.table import MEGABYTE
@@ -54,11 +54,14 @@ def tuning_section(study: Study, tuned: Mapping[str, Tuned]) -> str:
     rows = []
     for variant in study.variants:
         found = tuned[variant.label]
-        cells = [_score(found, rate) if rate in variant.rates else "" for rate in rates]
+        cells = [_score(found, rate) if rate in found.wanted else "" for rate in rates]
         chosen = "not yet" if found.rate is None else f"{found.rate:g}" + (" (edge)" if found.at_edge else "")
         rows.append((variant.label, *cells, chosen))
     headings = ("Variant", *(f"{rate:g}" for rate in rates), "used")
-    note = '"edge": the best rate is the lowest or the highest that was tried; a better one may lie outside.'
+    note = (
+        f"The {FIRST} rates in the middle of each grid are tried, then outwards while the best is at an end. Within {100 * TIE:g} points of the "
+        'best, the rate nearest to the middle is used. "edge": it is the lowest or the highest of the grid; a better one may lie outside.'
+    )
     return f"{table(headings, rows)}\n{note}\n"
 
 
