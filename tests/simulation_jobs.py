@@ -44,6 +44,33 @@ def small_net(seed: int = 0) -> nn.Module:
         )
 
 
+class Viewing(nn.Module):
+    """A convolution and a head with `view` between them, which PyTorch's default order of images alone allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        return self.head(self.conv(x).view(-1, 64))
+
+
+class Noting(nn.Module):
+    """A linear model that notes which order of images it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(36, 3)
+        self.strides: set[tuple[int, ...]] = set()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        self.strides.add(x.stride())
+        return self.head(x.flatten(1))
+
+
 class Exploding(nn.Module):
     """A linear model whose loss is infinite on inputs of one marked kind."""
 

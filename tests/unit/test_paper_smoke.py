@@ -35,6 +35,7 @@ def test_the_whole_study_runs_and_is_reported(capsys, smoke):
     ):
         assert f"]({name}.png)" in text
         assert (smoke / "report" / f"{name}.svg").exists()
+    assert "2 rounds of 1 to 5 local steps" in text
     _, out, _ = call(capsys, "paper", "claims", "--json", *where)
     (facts,) = json.loads(out)
     rivals = {

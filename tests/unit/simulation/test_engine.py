@@ -13,7 +13,7 @@ from comask.algorithms import ALGORITHMS, make_algorithm
 from comask.errors import ConfigError, WorkerError
 from comask.simulation import PHASES, RoundRecord, simulate
 from comask.simulation.settings import choose_workers
-from simulation_jobs import Deadly, Exploding, Fragile, federation, make_small_net
+from simulation_jobs import Deadly, Exploding, Fragile, Noting, Viewing, federation, make_small_net
 
 
 def run(
@@ -166,6 +166,29 @@ def test_precision_is_measured_and_said():
     assert low.precision_reason == "as asked"
     assert records[0].test_accuracy is not None
     assert not np.array_equal(low.model.params, run(rounds=1)[0].model.params)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_images_are_channels_last_even_grey_ones(precision):
+    model = Noting()
+    run(model=lambda: model, precision=precision)
+    assert model.strides == {(36, 1, 6, 1)}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_model_that_cannot_take_channels_last_trains_all_the_same(precision):
+    _, records = run(rounds=6, model=Viewing, precision=precision)
+    assert records[-1].train_loss < records[0].train_loss
+
+
+def test_the_order_of_images_changes_rounding_and_nothing_else(monkeypatch):
+    fast, records = run()
+    monkeypatch.setattr(
+        "comask.simulation.local.LocalTrainer._choose_image_format", lambda _: torch.contiguous_format
+    )
+    plain, expected = run()
+    np.testing.assert_allclose(fast.model.params, plain.model.params, rtol=1e-4, atol=1e-6)
+    assert records[-1].train_loss == pytest.approx(expected[-1].train_loss, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ def provenance(runs: Sequence[Run]) -> str:
     if not kinds:
         return ""
     machines = "; ".join(
-        f"{device}, {cores} cores, {platform}, torch {torch}" for device, cores, platform, torch in kinds
+        f"{device}, {cores} {'core' if cores == '1' else 'cores'}, {platform}, torch {torch}"
+        for device, cores, platform, torch in kinds
     )
     days = sorted(str(session.get("started", "?"))[:10] for session in sessions)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"

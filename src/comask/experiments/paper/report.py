@@ -215,7 +215,16 @@ def _plain(label: str) -> str:
 def _task(study: Study) -> str:
     base = study.base
     seeds = "one seed" if study.seeds == 1 else f"{study.seeds} seeds"
+    steps, density = _setting(study, "local_steps"), _setting(study, "density")
     return (
-        f"{base.model} on {base.dataset}, {base.partition}, {base.clients} clients, {base.rounds} rounds of {base.local_steps} "
-        f"local steps on batches of {base.batch_size}, density {base.density or 'as published'}, {seeds}"
+        f"{base.model} on {base.dataset}, {base.partition}, {base.clients} clients, {base.rounds} rounds of {steps} local steps on "
+        f"batches of {base.batch_size}, density {density}, {seeds}"
     )
+
+
+def _setting(study: Study, name: str) -> str:
+    """Return a setting's value, or the ends of those that the part tries."""
+    values = study.grid.get(name, (getattr(study.base, name),))
+    if values == (None,):
+        return "as published"
+    return " to ".join(f"{value:g}" for value in dict.fromkeys((min(values), max(values))))
