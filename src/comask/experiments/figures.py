@@ -84,7 +84,7 @@ def accuracy_by_round(groups: Sequence[Group], looks: Sequence[Style], target: T
     figure, axes = _canvas()
     for group, look, course in _courses(groups, looks):
         _line(axes, course.rounds, course, group, look)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("round")
     _finish(figure, axes, target)
     return figure
