@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -33,6 +33,7 @@ TARGETS = (0.9, 0.95, 0.98)
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 Basis = Literal["rounds", "uplink"]
+BASES: tuple[Basis, ...] = get_args(Basis)
 Bound = Literal["", "at least", "at most", "neither"]
 Claim = Literal["faster", "ahead"]
 
@@ -101,9 +102,9 @@ def check_claims(groups: Sequence[Group], sparse: Sequence[str], quantised: Sequ
     if REFERENCE in by_label:
         final = by_label[REFERENCE].final_accuracy
         rivals = [by_label[label] for label in sparse if label in by_label]
-        checks += [_faster(subject, rivals, share * final, basis) for basis in _bases() for share in TARGETS]
+        checks += [_faster(subject, rivals, share * final, basis) for basis in BASES for share in TARGETS]
     rivals = [by_label[label] for label in quantised if label in by_label]
-    checks += [_ahead(subject, rivals, basis) for basis in _bases()]
+    checks += [_ahead(subject, rivals, basis) for basis in BASES]
     return checks
 
 
@@ -207,7 +208,3 @@ def _cost(run: Run, target: float, basis: Basis) -> float | None:
 
 def _spent(run: Run, basis: Basis) -> float:
     return float(run.evaluated[-1][0]) if basis == "rounds" else total_uplink(run)
-
-
-def _bases() -> tuple[Basis, Basis]:
-    return ("rounds", "uplink")

@@ -9,10 +9,10 @@ from dataclasses import fields
 from comask.experiments.paper.changes import Changes
 from comask.experiments.paper.claims import (
     AHEAD,
+    BASES,
     FASTER,
     REFERENCE,
     SUBJECT,
-    Basis,
     Check,
     Finding,
     check_claims,
@@ -82,8 +82,7 @@ def comparison_section(groups: Sequence[Group]) -> str:
         "Both ways to target",
     )
     found = against_all(groups)
-    sides: tuple[Basis, Basis] = ("rounds", "uplink")
-    said = "".join(f"- {sentence}\n" for basis in sides for sentence in sentences(found, basis))
+    said = "".join(f"- {sentence}\n" for basis in BASES for sentence in sentences(found, basis))
     legend = (
         f"Target: {100 * target.accuracy:.2f} % ({target.rule}). Mean ± sample standard deviation over seeds; MB of all clients "
         'together; "(1 of 3)": only one of three seeds gets there.\n'
